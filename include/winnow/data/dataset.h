@@ -27,9 +27,9 @@ struct Example {
 
 // A picture of which at least one rectangle has been decoded.
 struct PartialImage {
-  at::Tensor pixels;   // uint8 [window.height, window.width, C]
-  Box window;          // where `pixels` lies in the picture
-  Box wanted;          // what was asked for; lies inside `window`
+  at::Tensor pixels;  // uint8 [window.height, window.width, C]
+  Box window;         // where `pixels` lies in the picture
+  Box wanted;         // what was asked for; lies inside `window`
   int64_t label = -1;
 };
 
@@ -61,8 +61,8 @@ class Dataset {
   // Chooses a rectangle of a picture of the given height and width.
   using ChooseBox = std::function<Box(int64_t height, int64_t width)>;
 
-  // The picture with at least the chosen rectangle decoded. Here: get(), whole. A data set whose format can be decoded in
-  // part (JPEG) does so. Throws winnow::Error if the example is not uint8 [H, W, C] or the box leaves the picture.
+  // The picture with at least the chosen rectangle decoded. Here: get(), whole. A data set whose format can be decoded
+  // in part (JPEG) does so. Throws winnow::Error if the example is not uint8 [H, W, C] or the box leaves the picture.
   virtual PartialImage read(int64_t index, uint64_t seed, const ChooseBox& choose) const;
 };
 
@@ -73,8 +73,8 @@ class TensorDataset : public Dataset {
  public:
   // images [N, ...] (pictures: uint8 [N, H, W, C]), labels int64 [N] in [0, num_classes) or undefined for none.
   // num_classes 0: one more than the largest label. `origin` names the source in messages.
-  TensorDataset(at::Tensor images, at::Tensor labels, std::vector<std::string> class_names = {}, std::string origin = "tensor",
-                int64_t num_classes = 0);
+  TensorDataset(at::Tensor images, at::Tensor labels, std::vector<std::string> class_names = {},
+                std::string origin = "tensor", int64_t num_classes = 0);
 
   int64_t size() const override;
   Example get(int64_t index, uint64_t seed) const override;  // image is a view of images()

@@ -13,30 +13,42 @@
 namespace winnow::data {
 
 enum class Part { train, test };
+inline EnumNames<Part> enum_names(Part) {
+  return {{"train", Part::train}, {"test", Part::test}};
+}
 
-// A pair of IDX files (LeCun's MNIST format, plain or gzip): images uint8 [N, H, W] (C = 1) or [N, H, W, C], labels uint8 [N].
+// A pair of IDX files (LeCun's MNIST format, plain or gzip): images uint8 [N, H, W] (C = 1) or [N, H, W, C], labels
+// uint8 [N].
 TensorDatasetPtr idx_pair(const std::string& image_file, const std::string& label_file,
                           std::vector<std::string> class_names = {});
 
-// Fashion-MNIST (Xiao et al. 2017): 60,000 or 10,000 grey pictures of 28 x 28, 10 classes, from a folder that holds the four
-// files {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz (or unpacked). `./dev data fashion-mnist` fetches it to data/fashion-mnist.
+// Fashion-MNIST (Xiao et al. 2017): 60,000 or 10,000 grey pictures of 28 x 28, 10 classes, from a folder that holds the
+// four files {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz (or unpacked). `./dev data fashion-mnist` fetches it to
+// data/fashion-mnist.
 TensorDatasetPtr fashion_mnist(const std::string& folder, Part part);
 
 // CIFAR-10 (Krizhevsky 2009), the binary version: data_batch_1..5.bin and test_batch.bin of 3,073-byte records.
 TensorDatasetPtr cifar10(const std::string& folder, Part part);
 
-// CIFAR-100, the binary version: train.bin, test.bin of 3,074-byte records. Labels: the 100 fine classes or the 20 coarse ones.
+// CIFAR-100, the binary version: train.bin, test.bin of 3,074-byte records. Labels: the 100 fine classes or the 20
+// coarse ones.
 enum class CifarLabels { fine, coarse };
 TensorDatasetPtr cifar100(const std::string& folder, Part part, CifarLabels labels = CifarLabels::fine);
 
+// Which column of a table is the label.
+enum class CsvLabel { first, last, none };
+inline EnumNames<CsvLabel> enum_names(CsvLabel) {
+  return {{"first", CsvLabel::first}, {"last", CsvLabel::last}, {"none", CsvLabel::none}};
+}
+
 // A table whose rows are examples (plain or .gz).
 struct CsvOptions {
-  enum class Label { first, last, none };
-  Label label = Label::last;
-  bool header = false;   // skip the first line
-  int64_t height = 0;    // with width, the other columns are a grey picture: uint8 [height, width, 1]; 0: float features [columns]
+  CsvLabel label = CsvLabel::last;
+  bool header = false;  // the first line holds names
+  int64_t height =
+      0;  // with width, the other columns are a grey picture: uint8 [height, width, 1]; 0: float features [columns]
   int64_t width = 0;
-  double scale = 1.0;    // factor on every value before it is rounded to uint8 (a digit of 0..16: 255.0 / 16)
+  double scale = 1.0;  // factor on every value before it is rounded to uint8 (a digit of 0..16: 255.0 / 16)
   static Fields<CsvOptions> fields();
 };
 TensorDatasetPtr csv_examples(const std::string& file, const CsvOptions& options);
@@ -48,19 +60,25 @@ TensorDatasetPtr sklearn_digits(const std::string& file);
 // 5,000 digits of MNIST, 500 of each class, 28 x 28. `./dev data mnist5k` fetches data/mnist5k/mnist_5k.csv.gz.
 TensorDatasetPtr mnist_5k(const std::string& file);
 
+enum class BrokenFiles { error, skip };
+inline EnumNames<BrokenFiles> enum_names(BrokenFiles) {
+  return {{"error", BrokenFiles::error}, {"skip", BrokenFiles::skip}};
+}
+
 struct ImageFolderOptions {
-  enum class Broken { error, skip };
-  Broken broken = Broken::error;        // a file that cannot be decoded or is too large: throw at once, or leave it out and count it
-  int64_t channels = 3;                 // 1 (grey) or 3 (RGB); alpha is composited on white
-  int64_t max_pixels = 16'000'000;      // larger pictures count as broken; only the header is read to learn it
-  bool check_all = false;               // decode every file when the folder is opened (else headers only): costs one pass
-  int64_t min_per_class = 1;            // classes with fewer usable files are left out
-  std::vector<std::string> classes;     // only these folders; empty: all
+  BrokenFiles broken =
+      BrokenFiles::error;  // a file that cannot be decoded or is too large: throw at once, or leave it out and count it
+  int64_t channels = 3;    // 1 (grey) or 3 (RGB); alpha is composited on white
+  int64_t max_pixels = 16'000'000;   // larger pictures count as broken; only the header is read to learn it
+  bool check_all = false;            // decode every file when the folder is opened (else headers only): costs one pass
+  int64_t min_per_class = 1;         // classes with fewer usable files are left out
+  std::vector<std::string> classes;  // only these folders; empty: all
   static Fields<ImageFolderOptions> fields();
 };
 
-// A folder of class folders: the sorted names of the folders are the classes; each is searched recursively for .png, .jpg and
-// .jpeg files (any case), in sorted order. Hidden files and folders are ignored. JPEG is decoded only where it is needed.
+// A folder of class folders: the sorted names of the folders are the classes; each is searched recursively for .png,
+// .jpg and .jpeg files (any case), in sorted order. Hidden files and folders are ignored. JPEG is decoded only where it
+// is needed.
 class ImageFolder : public Dataset {
  public:
   explicit ImageFolder(const std::string& folder, ImageFolderOptions options = {});
@@ -73,7 +91,7 @@ class ImageFolder : public Dataset {
   std::string origin(int64_t index) const override;
   PartialImage read(int64_t index, uint64_t seed, const ChooseBox& choose) const override;
 
-  // Files left out because they were broken or too large, with the reason. Empty under Broken::error.
+  // Files left out because they were broken or too large, with the reason. Empty under BrokenFiles::error.
   const std::vector<std::pair<std::string, std::string>>& skipped() const { return skipped_; }
 
  private:
@@ -88,16 +106,16 @@ class ImageFolder : public Dataset {
 };
 
 struct OpenclipartOptions {
-  int64_t width = 96;            // every picture is resized to height x width (bicubic, antialiased), transparent parts white
+  int64_t width = 96;  // every picture is resized to height x width (bicubic, antialiased), transparent parts white
   int64_t height = 64;
-  int64_t min_per_class = 301;   // "over 300": seven folders
+  int64_t min_per_class = 301;  // "over 300": seven folders
   int64_t threads = 1;
   static Fields<OpenclipartOptions> fields();
 };
 
-// Openclipart 0.18 as colour rectangles in memory, uint8 [N, height, width, 3]: the seven folders with over 300 distinct
-// readable pictures (files equal to the byte count once). A cache file is left beside the folder, so that only the first call
-// decodes. `./dev data openclipart` fetches data/openclipart.
+// Openclipart 0.18 as colour rectangles in memory, uint8 [N, height, width, 3]: the seven folders with over 300
+// distinct readable pictures (files equal to the byte count once). A cache file is left beside the folder, so that only
+// the first call decodes. `./dev data openclipart` fetches data/openclipart.
 TensorDatasetPtr openclipart(const std::string& folder, const OpenclipartOptions& options = {});
 
 }  // namespace winnow::data

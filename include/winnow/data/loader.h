@@ -16,16 +16,17 @@ namespace winnow::data {
 
 struct LoaderOptions {
   // What comes out.
-  int64_t batch_size = 64;   // of this process; world_size processes together take world_size * batch_size examples a step
-  bool shuffle = true;       // a new order each epoch, drawn by the seed
-  bool drop_last = true;     // leave out the examples that do not fill a batch (of all processes)
-  uint64_t seed = 0;         // of the order and of every augmentation
-  int64_t rank = 0;          // this process's share: step t of one process with world_size * batch_size is cut into equal
-  int64_t world_size = 1;    //   consecutive parts, so that the union over ranks does not depend on world_size
+  int64_t batch_size =
+      64;                 // of this process; world_size processes together take world_size * batch_size examples a step
+  bool shuffle = true;    // a new order each epoch, drawn by the seed
+  bool drop_last = true;  // leave out the examples that do not fill a batch (of all processes)
+  uint64_t seed = 0;      // of the order and of every augmentation
+  int64_t rank = 0;       // this process's share: step t of one process with world_size * batch_size is cut into equal
+  int64_t world_size = 1;  //   consecutive parts, so that the union over ranks does not depend on world_size
   // How fast. Nothing here changes a value.
-  int64_t workers = 0;       // threads; 0: the caller's thread does the work when a batch is asked for
-  int64_t prefetch = 2;      // batches prepared ahead, >= 1; each costs one batch of memory
-  bool pin_memory = false;   // page-locked batches for fast copies to the GPU; an error without CUDA
+  int64_t workers = 0;      // threads; 0: the caller's thread does the work when a batch is asked for
+  int64_t prefetch = 2;     // batches prepared ahead, >= 1; each costs one batch of memory
+  bool pin_memory = false;  // page-locked batches for fast copies to the GPU; an error without CUDA
   static Fields<LoaderOptions> fields();
 };
 
@@ -34,13 +35,14 @@ struct Batch {
   at::Tensor labels;   // int64 [B]
   at::Tensor indices;  // int64 [B], positions in the data set
   int64_t epoch = 0;
-  int64_t step = 0;    // number of the batch within its epoch
+  int64_t step = 0;  // number of the batch within its epoch
 };
 
-// Where a loader stands: all that is needed to go on with the very next batch, plus what must agree for that to make sense.
+// Where a loader stands: all that is needed to go on with the very next batch, plus what must agree for that to make
+// sense.
 struct LoaderState {
   int64_t epoch = 0;
-  int64_t step = 0;         // batches of this epoch already handed out
+  int64_t step = 0;  // batches of this epoch already handed out
   uint64_t seed = 0;
   int64_t dataset_size = 0;
   int64_t global_batch = 0;  // world_size * batch_size
@@ -49,10 +51,10 @@ struct LoaderState {
 
 // Example i of epoch e is augmented with derive_seed(seed, {e, i}): the order of work cannot matter.
 // One thread at a time may call the methods; the workers are the loader's own (std::thread, one intra-op thread each).
-// A failure in a worker (a broken file) is thrown by the next() that would have returned its batch, as the winnow::Error it was, with the example's
-// origin; batches before it still come, and the loader can be destroyed or asked again (the same error comes again).
-// Destruction at any moment stops the workers and waits for the example each is at.
-// Batch memory is reused once nobody else holds the tensors of an earlier batch.
+// A failure in a worker (a broken file) is thrown by the next() that would have returned its batch, as the
+// winnow::Error it was, with the example's origin; batches before it still come, and the loader can be destroyed or
+// asked again (the same error comes again). Destruction at any moment stops the workers and waits for the example each
+// is at. Batch memory is reused once nobody else holds the tensors of an earlier batch.
 class Loader {
  public:
   // Without a transform the examples are stacked as they are (all of one shape and dtype).
@@ -75,9 +77,11 @@ class Loader {
   const LoaderOptions& options() const;
   const Dataset& dataset() const;
 
-  // What was handed out, not what was prepared: a loader that loads this state continues with the batch that this one would return next.
+  // What was handed out, not what was prepared: a loader that loads this state continues with the batch that this one
+  // would return next.
   LoaderState state() const;
-  // Throws winnow::Error, saying what differs, if the state is of another seed, data set size or global batch, or beyond the epoch's end.
+  // Throws winnow::Error, saying what differs, if the state is of another seed, data set size or global batch, or
+  // beyond the epoch's end.
   void load_state(const LoaderState& state);
   // Begins epoch `epoch` anew.
   void start_epoch(int64_t epoch);

@@ -9,8 +9,7 @@
 
 #include <cstdint>
 
-struct CUstream_st;
-using cudaStream_t = CUstream_st*;
+#include "winnow/kernels/cuda_stream.h"
 
 namespace winnow::kernels {
 
