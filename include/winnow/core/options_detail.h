@@ -64,7 +64,7 @@ struct Table {
 
 void add_field(Table& table, Field field);
 void check(const Table& table, const void* object);
-std::string help(const Table& table, std::string_view section, const void* defaults);
+std::string help(const Table& table, std::string_view section, void* defaults);  // defaults is scratch
 std::string to_yaml(const Table& table, const void* object);
 std::string to_json(const Table& table, const void* object);
 

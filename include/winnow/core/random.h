@@ -72,6 +72,7 @@ class Random {
   std::vector<int64_t> permutation(int64_t n);
 
  private:
+  uint64_t below(uint64_t n);           // in [0, n), n >= 1
   double log_gamma_draw(double shape);  // the logarithm of a gamma draw
 
   uint64_t key_;

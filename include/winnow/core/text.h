@@ -35,6 +35,9 @@ std::string human_duration(double seconds);
 // cut (never inside a character) and ended by "...".
 std::string printable(std::string_view text, size_t limit = 200);
 
+// The length in bytes of the valid UTF-8 character that the text begins with; 0 if there is none. The empty text: 0.
+size_t utf8_length(std::string_view text);
+
 // In double quotes, with JSON's escapes; bytes that are not UTF-8 become U+FFFD.
 std::string json_quote(std::string_view text);
 

@@ -1,0 +1,9 @@
+#include "winnow/core/version.h"
+
+namespace winnow {
+
+const char* version() {
+  return WINNOW_VERSION;
+}
+
+}  // namespace winnow
