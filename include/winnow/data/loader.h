@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
@@ -38,20 +39,9 @@ struct Batch {
   int64_t step = 0;  // number of the batch within its epoch
 };
 
-// Where a loader stands: all that is needed to go on with the very next batch, plus what must agree for that to make
-// sense.
-struct LoaderState {
-  int64_t epoch = 0;
-  int64_t step = 0;  // batches of this epoch already handed out
-  uint64_t seed = 0;
-  int64_t dataset_size = 0;
-  int64_t global_batch = 0;  // world_size * batch_size
-  bool operator==(const LoaderState&) const = default;
-};
-
 // Example i of epoch e is augmented with derive_seed(seed, {e, i}): the order of work cannot matter.
 // One thread at a time may call the methods; the workers are the loader's own (std::thread, one intra-op thread each).
-// A failure in a worker (a broken file) is thrown by the next() that would have returned its batch, as the
+// A failure in a worker (a broken file) is thrown by the call of next() that would have returned its batch, as the
 // winnow::Error it was, with the example's origin; batches before it still come, and the loader can be destroyed or
 // asked again (the same error comes again). Destruction at any moment stops the workers and waits for the example each
 // is at. Batch memory is reused once nobody else holds the tensors of an earlier batch.
@@ -65,24 +55,25 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  // The next batch, or nothing once at the end of each epoch; the call after that begins the next epoch.
-  // Workers go on over the end of an epoch, so that its first batch is ready.
-  std::optional<Batch> next();
-
   // The next batch of an endless stream of epochs.
-  Batch next_endless();
+  Batch next();
+
+  // The next batch of this epoch, or nothing, once, after its last batch; the call after that begins the next epoch.
+  // Workers go on over the end of an epoch, so that its first batch is ready.
+  std::optional<Batch> next_in_epoch();
 
   int64_t batches_per_epoch() const;
   int64_t epoch() const;  // of the batch that next() returns next
   const LoaderOptions& options() const;
   const Dataset& dataset() const;
 
-  // What was handed out, not what was prepared: a loader that loads this state continues with the batch that this one
-  // would return next.
-  LoaderState state() const;
-  // Throws winnow::Error, saying what differs, if the state is of another seed, data set size or global batch, or
-  // beyond the epoch's end.
-  void load_state(const LoaderState& state);
+  // Where the loader stands: the epoch, the batches of it that were handed out (not those merely prepared), and what
+  // must agree for the numbers to make sense (seed, size of the data set, world_size * batch_size). A loader that loads
+  // this state goes on with the batch that this one would return next; batch size and ranks may be divided anew.
+  nlohmann::json state() const;
+  // Throws winnow::Error, saying what differs, if the state is of another seed, order, data set size or global batch,
+  // or is not a loader's state at all.
+  void load_state(const nlohmann::json& state);
   // Begins epoch `epoch` anew.
   void start_epoch(int64_t epoch);
 
