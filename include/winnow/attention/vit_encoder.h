@@ -1,10 +1,10 @@
 #pragma once
 
 // The Vision Transformer trunk: patch embedding, class token, positions, pre-norm blocks, final norm.
-// Source: Dosovitskiy et al. 2020, arXiv 2010.11929; initialisation and fixed positions of He et al. 2021, arXiv 2111.06377.
-// Classifiers, DeiT, DINOv2 and the masked autoencoders are this trunk with something behind it.
+// Source: Dosovitskiy et al. 2020, arXiv 2010.11929; initialisation and fixed positions of He et al. 2021, arXiv
+// 2111.06377. Classifiers, DeiT, DINOv2 and the masked autoencoders are this trunk with something behind it.
 
-#include <torch/nn/module.h>
+#include <torch/nn/cloneable.h>
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 
 #include "winnow/attention/transformer_block.h"
 #include "winnow/core/options.h"
+#include "winnow/nn/hooks.h"
 #include "winnow/nn/mlp.h"
 #include "winnow/nn/norm.h"
 #include "winnow/nn/patch_embed.h"
@@ -23,6 +24,7 @@ enum class PositionTable {
   sincos,   // fixed 2-D sine-cosine table, first half of the channels = column; not trained; dim % 4 == 0
   learned,  // trained, N(0, 0.02) at the start
 };
+EnumNames<PositionTable> enum_names(PositionTable);
 
 struct VitEncoderOptions {
   int64_t image_height = 224;  // H, a multiple of patch
@@ -34,7 +36,7 @@ struct VitEncoderOptions {
   int64_t heads = 12;
   int64_t mlp_dim = 0;  // hidden width of the MLP; 0 means 4 * dim
   Activation activation = Activation::gelu;
-  bool gated_mlp = false;  // SwiGLU instead of fc1-activation-fc2 (the giant DINOv2)
+  bool gated_mlp = false;  // fc2(activation(gate x) * fc1 x); with silu the SwiGLU of the giant DINOv2
   bool qkv_bias = true;
   double eps = 1e-6;         // of every LayerNorm
   double drop_path = 0.0;    // rate of the last block; grows linearly from 0 at the first
@@ -51,20 +53,26 @@ struct VitEncoderOptions {
 // dist_token [1, 1, D], pos_embed [1, P + L, D] (P prefix tokens, L = H/p * W/p patches in row-major order),
 // blocks.N.*, norm. A fixed pos_embed is a parameter that takes no gradient, so that it travels with the weights.
 // Not thread-safe while training; forward in evaluation mode may run from several threads.
-struct VitEncoderImpl : torch::nn::Module {
+struct VitEncoderImpl : torch::nn::Cloneable<VitEncoderImpl>, Hookable {
   explicit VitEncoderImpl(VitEncoderOptions opts);  // throws winnow::Error on sizes that do not divide
+  void reset() override;                            // new start weights from options.seed: those of the official MAE
 
   // images [B, C, H, W] -> patch tokens [B, L, D] without positions. Any H and W that are multiples of p.
   at::Tensor patch_tokens(const at::Tensor& images);
   // images [B, C, H, W] -> patch tokens plus their rows of pos_embed [B, L, D]; no prefix tokens. H and W must be those
   // of the options, unless `interpolate`: then the table is resized (bicubic, align_corners false).
   at::Tensor embed(const at::Tensor& images, bool interpolate = false);
+  // The rows `ids` [B, K] int64 of embed(images), computed for those patches alone unless the images need a gradient.
+  at::Tensor embed_kept(const at::Tensor& images, const at::Tensor& ids, bool interpolate = false);
   // tokens [B, K, D], any subset in any order -> [B, P + K, D]: prefix tokens put in front, blocks, norm.
   // `hidden_states`, where given, receives depth + 1 tensors [B, P + K, D]: the input of block 0 and the output of each
   // block, all before the final norm.
   at::Tensor encode(const at::Tensor& tokens, std::vector<at::Tensor>* hidden_states = nullptr);
-  // encode(embed(images)): [B, P + L, D].
+  // encode(embed(images)): [B, P + L, D]; hookable.
   at::Tensor forward(const at::Tensor& images);
+
+  // pos_embed [1, P + L, D] for a grid of another size, prefix rows kept.
+  at::Tensor positions_for(int64_t grid_height, int64_t grid_width) const;
 
   int64_t prefix_tokens() const;  // P: 0, 1 or 2
   int64_t grid_height() const;
@@ -78,11 +86,5 @@ struct VitEncoderImpl : torch::nn::Module {
   Norm norm{nullptr};  // empty when final_norm is false
 };
 TORCH_MODULE(VitEncoder);
-
-// The start weights of the official MAE, for one module and its children: every Linear Xavier-uniform with zero bias
-// (a fused qkv counts as one [3D, D] matrix), every LayerNorm 1 and 0, PatchEmbed Xavier-uniform on its
-// [D, C*p*p] view with its bias left at the convolution's default. Draws are taken from `generator` in the order of
-// registration.
-void init_vit_weights(torch::nn::Module& module, at::Generator generator);
 
 }  // namespace winnow

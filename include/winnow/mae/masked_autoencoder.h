@@ -1,14 +1,17 @@
 #pragma once
 
-// Masked autoencoder: an encoder sees only the kept patches of an image, a small decoder predicts the pixels of the others.
-// Source: He et al. 2021, arXiv 2111.06377, section 3. Masks: masking.h. Evaluation: probe.h. Pictures: pictures.h.
+// Masked autoencoder: an encoder sees only the kept patches of an image, a small decoder predicts the pixels of the
+// others. Source: He et al. 2021, arXiv 2111.06377, section 3. Masks: masking.h. Evaluation: probe.h. Pictures:
+// pictures.h.
 
+#include <torch/nn/cloneable.h>
 #include <torch/nn/module.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "winnow/attention/vit_encoder.h"
@@ -30,8 +33,8 @@ struct EncoderGeometry {
 // A network that can be pre-trained by masking. Derive from it to pre-train your own (examples/own_encoder.cpp).
 struct Encoder : torch::nn::Module {
   virtual EncoderGeometry geometry() const = 0;
-  // images [B, C, H, W] -> one token per patch [B, L, E], row-major, positions already in it; token l must depend on the
-  // pixels of patch l alone, or removed patches are not hidden. E may differ from D.
+  // images [B, C, H, W] -> one token per patch [B, L, E], row-major, positions already in it; token l must depend on
+  // the pixels of patch l alone, or removed patches are not hidden. E may differ from D.
   virtual at::Tensor embed(const at::Tensor& images) = 0;
   // tokens [B, K, E], any subset of the patches in any order -> [B, P + K, D].
   virtual at::Tensor encode(const at::Tensor& tokens) = 0;
@@ -48,10 +51,11 @@ struct MaeDecoderOptions {
   static Fields<MaeDecoderOptions> fields();
 };
 
-// Children: embed (D -> d), mask_token [1, 1, d], pos_embed [1, P + L, d] (fixed sine-cosine, zero rows for the prefix),
-// blocks.N, norm, pred (d -> p*p*C).
-struct MaeDecoderImpl : torch::nn::Module {
+// Children: embed (D -> d), mask_token [1, 1, d], pos_embed [1, P + L, d] (fixed sine-cosine, zero rows for the
+// prefix), blocks.N, norm, pred (d -> p*p*C).
+struct MaeDecoderImpl : torch::nn::Cloneable<MaeDecoderImpl> {
   MaeDecoderImpl(const EncoderGeometry& geometry, MaeDecoderOptions opts, uint64_t seed);
+  void reset() override;  // new start weights from the seed
   // latent [B, P + K, D] and ids_restore [B, L] -> pixels of every patch [B, L, p*p*C], channel last inside a patch.
   // `positions` [P + L, d] replaces the table (images of another size). `hidden_states` as in VitEncoderImpl::encode.
   at::Tensor forward(const at::Tensor& latent, const at::Tensor& ids_restore, const at::Tensor& positions = {},
@@ -59,6 +63,7 @@ struct MaeDecoderImpl : torch::nn::Module {
 
   MaeDecoderOptions options;
   EncoderGeometry geometry;
+  uint64_t seed;
   torch::nn::Linear embed{nullptr}, pred{nullptr};
   at::Tensor mask_token, pos_embed;
   Stack<TransformerBlock> blocks{nullptr};
@@ -68,7 +73,8 @@ TORCH_MODULE(MaeDecoder);
 
 struct MaskedPixelLossOptions {
   int64_t patch = 16;
-  bool norm_pix = false;  // targets normalised per patch over all p*p*C values: unbiased variance, + 1e-6 inside the root
+  bool norm_pix =
+      false;  // targets normalised per patch over all p*p*C values: unbiased variance, + 1e-6 inside the root
 };
 // Mean over removed patches of the mean squared error of a patch. The gradient to predictions of kept patches is zero.
 struct MaskedPixelLoss {
@@ -93,13 +99,13 @@ struct MaeForwardOptions {
 };
 
 struct MaeOutput {
-  at::Tensor loss;         // scalar
-  at::Tensor pred;         // [B, L, p*p*C] of every patch; normalised pixels where norm_pix is on
-  at::Tensor mask;         // [B, L] float, 1 = removed
-  at::Tensor ids_keep;     // [B, K]
-  at::Tensor ids_restore;  // [B, L]
-  at::Tensor latent;       // [B, P + K, D], kept patches in ascending rank
-  std::vector<at::Tensor> hidden_states;          // depth + 1 of [B, P + K, D], before the final norm
+  at::Tensor loss;                        // scalar
+  at::Tensor pred;                        // [B, L, p*p*C] of every patch; normalised pixels where norm_pix is on
+  at::Tensor mask;                        // [B, L] float, 1 = removed
+  at::Tensor ids_keep;                    // [B, K]
+  at::Tensor ids_restore;                 // [B, L]
+  at::Tensor latent;                      // [B, P + K, D], kept patches in ascending rank
+  std::vector<at::Tensor> hidden_states;  // depth + 1 of [B, P + K, D], before the final norm
   std::vector<at::Tensor> decoder_hidden_states;  // decoder depth + 1 of [B, P + L, d]
 };
 
@@ -111,6 +117,8 @@ struct MaskedAutoencoderImpl : torch::nn::Module {
   MaeOutput forward(const at::Tensor& images, uint64_t seed);            // a mask of options.masking
   // All patches, nothing removed: [B, P + L, D].
   at::Tensor encode(const at::Tensor& images);
+  // Clones the encoder by its own clone(): an encoder that is no torch::nn::Cloneable cannot be cloned.
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   MaskedAutoencoderOptions options;
   std::shared_ptr<Encoder> encoder;
@@ -126,9 +134,10 @@ struct MaskedAutoencoderViTOptions {
   static Fields<MaskedAutoencoderViTOptions> fields();
 };
 
-// The masked autoencoder of the paper. Parameters carry the names of the official checkpoints: patch_embed.proj, cls_token,
-// pos_embed, blocks.N, norm, decoder_embed, mask_token, decoder_pos_embed, decoder_blocks.N, decoder_norm, decoder_pred.
-// encoder and decoder are views of the same parameters under their own names.
+// The masked autoencoder of the paper. Parameters carry the names of the official checkpoints: patch_embed.proj,
+// cls_token, pos_embed, blocks.N, norm, decoder_embed, mask_token, decoder_pos_embed, decoder_blocks.N, decoder_norm,
+// decoder_pred. encoder and decoder hold the same parameters under their own names; they are not registered as
+// children.
 struct MaskedAutoencoderViTImpl : torch::nn::Module {
   explicit MaskedAutoencoderViTImpl(MaskedAutoencoderViTOptions opts);
   MaeOutput forward(const at::Tensor& images, const TokenMask& mask, const MaeForwardOptions& how = {});
@@ -136,6 +145,7 @@ struct MaskedAutoencoderViTImpl : torch::nn::Module {
   MaeOutput forward(const at::Tensor& images, uint64_t seed, const MaeForwardOptions& how = {});
   // All patches, nothing removed: [B, P + L, D], class token first.
   at::Tensor encode(const at::Tensor& images);
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>& device = std::nullopt) const override;
 
   MaskedAutoencoderViTOptions options;
   VitEncoder encoder{nullptr};

@@ -1,12 +1,14 @@
 #pragma once
 
-// Which patches are kept and which are removed. A mask is a ranking: every position of a sample gets a number, and the K
-// lowest are kept. Random, grid and block masks differ only in how they rank; a ranking of one's own (a noise tensor,
+// Which patches are kept and which are removed. A mask is a ranking: every position of a sample gets a number, and the
+// K lowest are kept. Random, grid and block masks differ only in how they rank; a ranking of one's own (a noise tensor,
 // an attention map, a colour-noise window) goes through the same functions.
-// Source: He et al. 2021, arXiv 2111.06377, section 3 and figure 6; blocks after Bao et al. 2021, arXiv 2106.08254, algorithm 1.
+// Source: He et al. 2021, arXiv 2111.06377, section 3 and figure 6; blocks after Bao et al. 2021, arXiv 2106.08254,
+// algorithm 1.
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 
@@ -20,6 +22,7 @@ enum class MaskKind {
   block,          // removes rectangles (BEiT) until L - K positions are gone; the last one is cut to the exact count
   inverse_block,  // keeps rectangles, removes the rest
 };
+EnumNames<MaskKind> enum_names(MaskKind);
 
 struct MaskingOptions {
   MaskKind kind = MaskKind::random;
@@ -60,8 +63,8 @@ struct RandomMaskingOutput {
   at::Tensor kept;  // [B, K, D]
   TokenMask mask;
 };
-// tokens [B, L, D] and noise [B, L] (drawn uniformly by the caller): keeps kept_count(L, ratio) tokens of each sample, in
-// ascending noise. Gradients flow to the kept tokens only.
+// tokens [B, L, D] and noise [B, L] (drawn uniformly by the caller): keeps kept_count(L, ratio) tokens of each sample,
+// in ascending noise. Gradients flow to the kept tokens only.
 RandomMaskingOutput random_masking(const at::Tensor& tokens, const at::Tensor& noise, double ratio);
 
 }  // namespace winnow::mae

@@ -23,8 +23,8 @@ struct SheetOptions {
   int64_t scale = 1;    // every pixel becomes a square of this side
   int64_t columns = 1;  // samples beside each other
 };
-// One strip per sample: original, masked (removed patches grey), prediction of the removed patches set into the kept ones.
-// images [B, C, H, W], normalised as said, C = 1 or 3 -> uint8 [height, width, C] for io::write_png.
+// One strip per sample: original, masked (removed patches grey), prediction of the removed patches set into the kept
+// ones. images [B, C, H, W], normalised as said, C = 1 or 3 -> uint8 [height, width, C] for io::write_png.
 at::Tensor picture_sheet(const at::Tensor& images, const MaeOutput& output, const SheetOptions& options);
 
 }  // namespace winnow::mae

@@ -1,7 +1,8 @@
 #pragma once
 
-// How good frozen features are: linear probe (batch normalisation, linear layer, LARS), k nearest neighbours, ridge regression.
-// Source: He et al. 2021, arXiv 2111.06377, appendix A.1 (linear probe); Wu et al. 2018, arXiv 1805.01978, section 3.4 (kNN).
+// How good frozen features are: linear probe (batch normalisation, linear layer, LARS), k nearest neighbours, ridge
+// regression. Source: He et al. 2021, arXiv 2111.06377, appendix A.1 (linear probe); Wu et al. 2018, arXiv 1805.01978,
+// section 3.4 (kNN).
 
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
@@ -22,10 +23,10 @@ struct LabelledFeatures {
 };
 
 struct LinearProbeOptions {
-  int64_t dim = 0;      // D
+  int64_t dim = 0;  // D
   int64_t classes = 0;
   double eps = 1e-6;
-  uint64_t seed = 0;    // of the start weights of the head, N(0, 0.01); bias 0
+  uint64_t seed = 0;  // of the start weights of the head, N(0, 0.01); bias 0
   static Fields<LinearProbeOptions> fields();
 };
 // features [N, D] -> logits [N, classes]: norm (BatchNorm1d without affine, momentum 0.1), then head (Linear).
@@ -72,7 +73,8 @@ struct RidgeOptions {
 // deviation.
 double ridge_probe(const LabelledFeatures& train, const LabelledFeatures& test, const RidgeOptions& options);
 
-// The first `per_class` rows of every class, in the order of a permutation drawn from `seed`. Throws where a class has fewer.
+// The first `per_class` rows of every class, in the order of a permutation drawn from `seed`. Throws where a class has
+// fewer.
 LabelledFeatures few_per_class(const LabelledFeatures& all, int64_t classes, int64_t per_class, uint64_t seed);
 
 }  // namespace winnow::mae
