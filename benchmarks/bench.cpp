@@ -38,28 +38,32 @@ double quantile(std::vector<double> values, double q) {
   return values[low] + (place - static_cast<double>(low)) * (values[high] - values[low]);
 }
 
-double seconds_of(const std::function<void()>& work, int64_t calls) {
+double seconds_of(const Side& side, int64_t calls) {
+  if (side.timed) {
+    return side.timed(calls) / static_cast<double>(calls);
+  }
   const double start = now();
   for (int64_t i = 0; i < calls; ++i) {
-    work();
+    side.work();
   }
   return (now() - start) / static_cast<double>(calls);
 }
 
 // Calls per sample so that a sample lasts min_seconds; also the warm-up.
-int64_t calls_for(const std::function<void()>& work, double min_seconds) {
-  work();
-  const double once = std::max(seconds_of(work, 1), 1e-7);
+int64_t calls_for(const Side& side, double min_seconds) {
+  seconds_of(side, 1);
+  const double once = std::max(seconds_of(side, 1), 1e-7);
   return std::max<int64_t>(1, static_cast<int64_t>(min_seconds / once));
 }
 
 }  // namespace
 
 double Report::time_ms(const std::function<void()>& work, int64_t rounds, double min_seconds) {
-  const int64_t calls = calls_for(work, smoke_ ? 0 : min_seconds);
+  const Side side{.label = "", .work = work};
+  const int64_t calls = calls_for(side, smoke_ ? 0 : min_seconds);
   std::vector<double> times;
   for (int64_t i = 0; i < (smoke_ ? 1 : rounds); ++i) {
-    times.push_back(1e3 * seconds_of(work, calls));
+    times.push_back(1e3 * seconds_of(side, calls));
   }
   return quantile(times, 0.5);
 }
@@ -67,16 +71,16 @@ double Report::time_ms(const std::function<void()>& work, int64_t rounds, double
 Comparison Report::measure(const std::string& name, const Side& ours, const Side& other, const CompareOptions& options,
                            int64_t threads) {
   const double min_seconds = smoke_ ? 0 : options.min_seconds;
-  const int64_t our_calls = calls_for(ours.work, min_seconds);
-  const int64_t other_calls = calls_for(other.work, min_seconds);
+  const int64_t our_calls = calls_for(ours, min_seconds);
+  const int64_t other_calls = calls_for(other, min_seconds);
   std::vector<double> our_times, other_times, ratios;
   double cpu = 0, wall = 0;
   for (int64_t round = 0; round < (smoke_ ? 1 : options.rounds); ++round) {
     const double cpu_start = cpu_seconds(), start = now();
-    our_times.push_back(seconds_of(ours.work, our_calls));
+    our_times.push_back(seconds_of(ours, our_calls));
     cpu += cpu_seconds() - cpu_start;
     wall += now() - start;
-    other_times.push_back(seconds_of(other.work, other_calls));
+    other_times.push_back(seconds_of(other, other_calls));
     ratios.push_back(other_times.back() / our_times.back());
   }
   return {.name = name,
@@ -100,6 +104,11 @@ Comparison Report::compare(const std::string& name, const Side& ours, const Side
       break;
     }
     at::set_num_threads(threads);
+    for (const Side* side : {&ours, &other}) {
+      if (side->set_threads) {
+        side->set_threads(threads);
+      }
+    }
     const auto result = measure(name, ours, other, options, threads);
     const char* verdict = threads == 2                    ? (result.cpu_per_wall < 1.8 ? "noisy" : "")
                           : result.target == 0            ? ""

@@ -20,6 +20,10 @@ namespace winnow::bench {
 struct Side {
   std::string label;
   std::function<void()> work;
+  // Instead of work: runs this many calls and returns the seconds that they took (a Peer, which times itself).
+  std::function<double(int64_t calls)> timed = {};
+  // Told the number of threads of the measurement, where the work does not follow at::set_num_threads.
+  std::function<void(int64_t threads)> set_threads = {};
 };
 
 struct CompareOptions {

@@ -22,7 +22,8 @@ std::string python_of_peers(const std::vector<std::string>& packages) {
   while (std::fgets(line, sizeof line, pipe) != nullptr) {
     last = line;
   }
-  WINNOW_CHECK_KIND(pclose(pipe) == 0, ErrorKind::file, "Peer: '{}' failed; run it from the top folder with a network", command);
+  WINNOW_CHECK_KIND(pclose(pipe) == 0, ErrorKind::file, "Peer: '{}' failed; run it from the top folder with a network",
+                    command);
   while (!last.empty() && last.back() == '\n') {
     last.pop_back();
   }
@@ -31,7 +32,8 @@ std::string python_of_peers(const std::vector<std::string>& packages) {
 
 }  // namespace
 
-Peer::Peer(const std::string& script, const std::vector<std::string>& packages, const std::vector<std::string>& arguments)
+Peer::Peer(const std::string& script, const std::vector<std::string>& packages,
+           const std::vector<std::string>& arguments)
     : script_(script) {
   const std::string python = python_of_peers(packages);
   std::vector<std::string> words = {python, "benchmarks/peers/" + script};
@@ -79,7 +81,8 @@ std::string Peer::ask(const std::string& line) {
     std::fflush(to_);
   }
   char buffer[4096];
-  WINNOW_CHECK_KIND(std::fgets(buffer, sizeof buffer, from_) != nullptr, ErrorKind::file, "Peer: {} ended early", script_);
+  WINNOW_CHECK_KIND(std::fgets(buffer, sizeof buffer, from_) != nullptr, ErrorKind::file, "Peer: {} ended early",
+                    script_);
   std::string answer = buffer;
   while (!answer.empty() && answer.back() == '\n') {
     answer.pop_back();
@@ -87,8 +90,12 @@ std::string Peer::ask(const std::string& line) {
   return answer;
 }
 
-double Peer::run(int64_t calls) { return std::strtod(ask(fmt::format("run {}", calls)).c_str(), nullptr); }
+double Peer::run(int64_t calls) {
+  return std::strtod(ask(fmt::format("run {}", calls)).c_str(), nullptr);
+}
 
-void Peer::set_threads(int64_t threads) { ask(fmt::format("threads {}", threads)); }
+void Peer::set_threads(int64_t threads) {
+  ask(fmt::format("threads {}", threads));
+}
 
 }  // namespace winnow::bench

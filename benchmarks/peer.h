@@ -14,8 +14,8 @@ namespace winnow::bench {
 // "threads N" -> "ok"; "run N" -> seconds of N calls; anything else is its own. It ends when its input closes.
 class Peer {
  public:
-  // Starts benchmarks/peers/SCRIPT in the peers' own environment (benchmarks/peers/environment.sh PACKAGE..., made on first use).
-  // Throws winnow::Error if the environment cannot be made or the script does not get ready.
+  // Starts benchmarks/peers/SCRIPT in the peers' own environment (benchmarks/peers/environment.sh PACKAGE..., made on
+  // first use). Throws winnow::Error if the environment cannot be made or the script does not get ready.
   Peer(const std::string& script, const std::vector<std::string>& packages, const std::vector<std::string>& arguments);
   ~Peer();
   Peer(const Peer&) = delete;
