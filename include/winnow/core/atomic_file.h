@@ -11,8 +11,9 @@ namespace winnow {
 // Writes a temporary file in the folder of the target and renames it over the target at commit: a reader, or a crash at
 // any moment, sees the older file or the whole new one. Destroyed without commit, nothing is left and an older file is
 // as it was. Every failure (full disk, unwritable folder, target is a folder, path too long) is one Error (file) that
-// names the path and the system's reason. A new file has mode 0666 less the umask, a replaced one keeps its mode. A
-// target that is a symbolic link is followed. One thread at a time.
+// names the path and the system's reason; a target that is neither absent nor a regular file (/dev/null) is refused. A
+// new file has mode 0666 less the umask, a replaced one keeps its mode. A target that is a symbolic link is followed.
+// One thread at a time.
 class AtomicFile {
  public:
   // Creates the temporary file.
@@ -39,8 +40,9 @@ class AtomicFile {
   void flush();
   void discard() noexcept;
 
-  std::string path_, temporary_, buffer_;
+  std::string path_, target_, temporary_, buffer_;  // target_: path_ with its links followed
   int descriptor_ = -1;
+  int mode_ = -1;  // of the file to be replaced; -1: there is none
   int64_t size_ = 0;
 };
 

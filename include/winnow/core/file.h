@@ -14,6 +14,10 @@ std::string read_file(const std::string& path, int64_t max_size = int64_t{1} << 
 // Makes the folder and those above it; no error if it exists. Throws if a file stands in the way.
 void ensure_directory(const std::string& path);
 
+// Removes what killed processes left of their AtomicFiles in this folder (.winnow-PID-N.tmp where no process PID lives
+// on this machine) and returns how many. For a folder that one machine writes to, as a run folder is. Never throws.
+int64_t remove_stale_temporaries(const std::string& folder);
+
 // A file mapped into memory, read-only. The bytes stay valid as long as the object, even if the file is deleted or
 // replaced; a file that is shortened by another process meanwhile ends in SIGBUS, as with every mapping (AtomicFile
 // replaces, never shortens). An empty file gives an empty view.

@@ -129,8 +129,8 @@ void check(const T& options) {
   detail::check(detail::table_of<T>(), &options);
 }
 
-// The table of --help: one line a key with its type, range, default and help. Keys start with the section:
-// "train.lr   real > 0   [0.001]   step size". An empty section: keys alone.
+// The table of --help: one line a key with its default, help, type and range. Keys start with the section:
+// "  train.lr  0.001     step size (number > 0)". Fields of nested structs are written train.optimizer.beta.
 template <typename T>
 std::string help(std::string_view section = "") {
   T defaults{};

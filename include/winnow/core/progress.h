@@ -19,7 +19,7 @@ struct ProgressOptions {
   double line_seconds = 10.0;   // elsewhere
   std::FILE* stream = stderr;
   int columns = 0;  // width of the line; 0: asked of the terminal
-  enum class Style { automatic, bar, lines, silent } style = Style::automatic;
+  enum class Style { automatic, bar, lines, silent } style = Style::automatic;  // automatic: bar on a terminal
   std::function<double()> clock = {};  // seconds, rising; empty: the steady clock. For tests
 };
 
@@ -47,14 +47,15 @@ class Progress {
   [[nodiscard]] std::string line() const;
 
  private:
-  double now() const;
-  void draw(bool last);
+  [[nodiscard]] double now() const;
+  [[nodiscard]] int columns() const;
+  void draw(double time);
   void measure(double time);
 
   std::string title_, note_;
   int64_t total_, done_ = 0, first_ = 0, measured_done_ = 0;
   ProgressOptions options_;
-  bool bar_ = false, silent_ = false, finished_ = false, drawn_since_update_ = false;
+  bool bar_ = false, silent_ = false, finished_ = false;
   double start_ = 0, drawn_ = 0, measured_ = 0, rate_ = 0;
 };
 
