@@ -27,7 +27,6 @@
 #include <utility>
 #include <vector>
 
-#include "winnow/train/loader_source.h"
 #include "winnow/train/optimizer.h"
 #include "winnow/train/process_group.h"
 #include "winnow/train/schedule.h"
@@ -139,12 +138,6 @@ class Trainer {
                 .batches_per_epoch = static_cast<int64_t>(source.batches_per_epoch()),
                 .state = [&]() -> nlohmann::json { return source.state(); },
                 .load_state = [&](const nlohmann::json& state) { source.load_state(state); }});
-  }
-
-  template <typename StepFunction>
-  TrainResult fit(data::Loader& loader, StepFunction&& step) {
-    LoaderSource source(loader);
-    return fit(source, std::forward<StepFunction>(step));
   }
 
   // The average of the weights, or null without ema_decay. Exists from the construction on.
