@@ -113,6 +113,11 @@ with open(folder / 'austen.txt', 'wb') as text:
 P
   find "$1" -mindepth 1 -maxdepth 1 ! -name austen.txt -exec rm -rf {} +
 }
+make_kjv() {  # by the package's own reader, run where it was unpacked
+  "$1/usr/bin/bible" -p "$1/usr/lib" -f 'Gen1:1-Rev22:21' >"$1/kjv.txt" 2>"$1/log" ||
+    die "kjv: the package's reader failed: $(tail -n1 "$1/log"). It needs the package libreadline8"
+  rm -rf "$1/usr" "$1/log"
+}
 make_gcide() { gzip -dc <"$1/usr/share/dictd/gcide.dict.dz" >"$1/gcide.dict"; rm -rf "$1/usr"; }
 make_wordnet() { gzip -dc <"$1/usr/share/dictd/wn.dict.dz" >"$1/wn.dict"; rm -rf "$1/usr"; }
 
