@@ -1,9 +1,10 @@
 #include "winnow/kernels/dispatch.h"
 
 #include <cstdint>
-#include <cstdlib>
 
+#include "winnow/core/cpu_target.h"
 #include "winnow/core/error.h"
+#include "winnow/core/text.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/dispatch.cpp"
@@ -47,30 +48,23 @@ int64_t machine_targets() {
   return targets;
 }
 
+// name in lower case.
 int64_t target_named(const std::string& name) {
-  if (name == "EMU128" || name == "SCALAR") return HWY_TARGETS & kPlain;
+  if (name == "emu128" || name == "scalar") return HWY_TARGETS & kPlain;
   for (const auto target : targets_of(HWY_TARGETS)) {
-    if (name == hwy::TargetName(target)) return target;
+    if (name == parse_cpu_target(hwy::TargetName(target))) return target;
   }
   return 0;
 }
 
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
 // The targets that WINNOW_CPU leaves.
 int64_t allowed_targets() {
-  const char* wanted = std::getenv("WINNOW_CPU");
-  if (wanted == nullptr || *wanted == '\0') return machine_targets();
-  const auto target = target_named(wanted);
-  WINNOW_CHECK_KIND(target != 0, ErrorKind::config, "WINNOW_CPU must be one of {}, got {}",
-                    joined(names_of(HWY_TARGETS)), wanted);
-  WINNOW_CHECK_KIND((target & machine_targets()) != 0, ErrorKind::config,
-                    "WINNOW_CPU must be a target that this processor has ({}), got {}", joined(supported_targets()),
-                    wanted);
+  const auto wanted = requested_cpu_target();
+  if (!wanted) return machine_targets();
+  const auto target = target_named(*wanted) & machine_targets();
+  WINNOW_CHECK_KIND(target != 0, ErrorKind::unsupported,
+                    "WINNOW_CPU must be a target that this build and processor have ({}), got {}",
+                    join(supported_targets()), *wanted);
   return machine_targets() & ~(target - 1);
 }
 
@@ -98,8 +92,8 @@ std::vector<std::string> supported_targets() {
 }
 
 TargetOverride::TargetOverride(const std::string& target) {
-  const auto bit = target_named(target) & machine_targets();
-  WINNOW_CHECK(bit != 0, "TargetOverride: target must be one of {}, got {}", joined(supported_targets()), target);
+  const auto bit = target_named(parse_cpu_target(target)) & machine_targets();
+  WINNOW_CHECK(bit != 0, "TargetOverride: target must be one of {}, got {}", join(supported_targets()), target);
   select_target();
   use(bit);
 }

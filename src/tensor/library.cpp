@@ -1,0 +1,81 @@
+// The schemas of torch.ops.winnow.*, in one place, and the answer to a device that no kernel covers.
+#include <c10/core/GradMode.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/library.h>
+
+#include <string>
+
+#include "ops.h"
+#include "winnow/core/error.h"
+#include "winnow/kernels/cuda_stream.h"
+#include "winnow/tensor/format.h"
+
+namespace winnow::ops {
+namespace {
+
+constexpr const char* kSchemas[] = {
+    "gather_tokens(Tensor x, Tensor ids) -> Tensor",
+    "gather_tokens_backward(Tensor grad, Tensor ids, int length) -> Tensor",
+    "restore_tokens(Tensor kept, Tensor ids_restore, Tensor mask_token, Tensor? positions, int prefix) -> Tensor",
+    "restore_tokens_backward(Tensor grad, Tensor ids_restore, int kept, int prefix) -> (Tensor, Tensor)",
+    "masking_permutation(Tensor noise, int keep) -> (Tensor, Tensor, Tensor)",
+    "gather_patches(Tensor images, int patch, Tensor ids) -> Tensor",
+    "masked_patch_loss(Tensor pred, Tensor images, Tensor weight, int patch, bool norm_pix) -> (Tensor, Tensor, "
+    "Tensor)",
+    "masked_patch_loss_backward(Tensor scale, Tensor pred, Tensor images, Tensor weight, Tensor mean, "
+    "Tensor inverse_deviation, int patch) -> Tensor",
+    "bias_gelu(Tensor x, Tensor bias) -> Tensor",
+    "bias_gelu_backward(Tensor grad, Tensor x, Tensor bias) -> (Tensor, Tensor)",
+    "add_layer_norm(Tensor x, Tensor? delta, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, "
+    "Tensor)",
+    "add_layer_norm_backward(Tensor? grad_sum, Tensor grad_normalized, Tensor sum, Tensor mean, Tensor rstd, "
+    "Tensor weight) -> (Tensor, Tensor, Tensor)",
+};
+
+// Stands under every backend that has no kernel of its own.
+void unsupported_device(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
+  std::string device = "another";
+  for (const auto& argument : torch::jit::last(*stack, op.schema().arguments().size())) {
+    if (argument.isTensor() && argument.toTensor().defined() && !argument.toTensor().is_cpu()) {
+      device = argument.toTensor().device().str();
+    }
+  }
+  const auto& name = op.schema().name();
+  fail(ErrorKind::unsupported, "{}: device must be cpu, cuda or meta, got {}", name.substr(name.find(':') + 2), device);
+}
+
+}  // namespace
+
+std::vector<std::string_view> names() {
+  std::vector<std::string_view> result;
+  for (const std::string_view schema : kSchemas) result.push_back(schema.substr(0, schema.find('(')));
+  return result;
+}
+
+void refuse_double_backward(std::string_view function) {
+  WINNOW_CHECK_KIND(!c10::GradMode::is_enabled(), ErrorKind::unsupported,
+                    "{}: double backward is not supported (backward was called with create_graph)", function);
+}
+
+cudaStream_t stream_of(const at::Tensor& x) {
+  const c10::impl::VirtualGuardImpl guard(x.device().type());
+  return static_cast<cudaStream_t>(guard.getStream(x.device()).native_handle());
+}
+
+void check_launch(std::string_view function) {
+  const char* message = kernels::cuda::launch_error();
+  WINNOW_CHECK_KIND(message == nullptr, ErrorKind::unsupported, "{}: CUDA could not start the kernel: {}", function,
+                    message);
+}
+
+TORCH_LIBRARY(winnow, library) {
+  for (const char* schema : kSchemas) library.def(schema);
+}
+
+TORCH_LIBRARY_IMPL(winnow, CompositeExplicitAutograd, library) {
+  for (const auto name : names()) {
+    library.impl(std::string(name).c_str(), torch::CppFunction::makeFromBoxedFunction<&unsupported_device>());
+  }
+}
+
+}  // namespace winnow::ops
