@@ -19,7 +19,7 @@ namespace winnow::bench {
 // One side of a comparison: a label and the work. The work is called many times and must not depend on earlier calls.
 struct Side {
   std::string label;
-  std::function<void()> work;
+  std::function<void()> work = {};
   // Instead of work: runs this many calls and returns the seconds that they took (a Peer, which times itself).
   std::function<double(int64_t calls)> timed = {};
   // Told the number of threads of the measurement, where the work does not follow at::set_num_threads.
