@@ -32,6 +32,10 @@ if(NOT WINNOW_CUDA STREQUAL "OFF")
       message(FATAL_ERROR "The CUDA toolkit is ${CMAKE_CUDA_COMPILER_VERSION} but LibTorch was built with CUDA ${LibTorch_CUDA_VERSION}: "
                           "install the same major version or configure with WINNOW_CUDA=OFF.")
     endif()
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25.1 does not know that nvcc has C++20
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+    endif()
     set(CMAKE_CUDA_STANDARD 20)
     set(CMAKE_CUDA_STANDARD_REQUIRED ON)
     set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
