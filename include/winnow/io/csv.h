@@ -17,7 +17,7 @@ struct CsvOptions {
     absent
   } header = Header::automatic;  // automatic: a first row with a cell that is no number
   int64_t skip_rows = 0;         // before the header
-  uint64_t max_bytes = kMaxFileBytes;
+  int64_t max_bytes = kMaxFileBytes;
 };
 
 struct CsvTable {

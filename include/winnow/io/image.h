@@ -15,7 +15,8 @@
 namespace winnow::io {
 
 // Channels of the tensor that a reader gives. as_stored keeps the file's own: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA;
-// a palette becomes RGB or RGBA. Grey of a colour image is round(0.299 R + 0.587 G + 0.114 B). An opaque image asked
+// a palette becomes RGB or RGBA. Grey of a colour image is its luma: round(0.299 R +
+// 0.587 G + 0.114 B), or the Y that a JPEG stores. An opaque image asked
 // for with alpha gets 255.
 enum class Channels { as_stored, grey, grey_alpha, rgb, rgba };
 
@@ -30,7 +31,7 @@ inline constexpr int64_t kMaxPixels = int64_t{16} << 20;
 struct ImageOptions {
   Channels channels = Channels::as_stored;
   // Colour under the transparent parts when alpha is dropped. Without it the alpha channel is dropped as it is.
-  std::optional<std::array<uint8_t, 3>> background;
+  std::optional<std::array<uint8_t, 3>> background{};
   int64_t max_pixels = kMaxPixels;
   // Turn and flip as the EXIF tag Orientation of a JPEG says, so that the picture stands upright.
   bool exif_orientation = false;
@@ -38,7 +39,7 @@ struct ImageOptions {
   int64_t scale_denominator = 1;
   // Only this part, in pixels of the (scaled, not yet turned) image; for JPEG the rest is not fully decoded.
   // The pixels equal those of the whole image, cut.
-  std::optional<PixelBox> region;
+  std::optional<PixelBox> region{};
 };
 
 enum class ImageFormat { png, jpeg };

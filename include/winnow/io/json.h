@@ -25,13 +25,13 @@ struct JsonLimits {
 Json parse_json(std::string_view text, const std::string& name = kMemoryName, const JsonLimits& limits = {});
 Json read_json(const std::filesystem::path& path, const JsonLimits& limits = {});
 
-// Writes the value with two spaces of indentation and a newline at the end, atomically. Throws Error(argument) for text
-// that is not UTF-8 or a number that is not finite, Error(file) if the file cannot be written.
+// Writes the value with two spaces of indentation and a newline at the end, atomically; a number that is not finite is
+// written as null. Throws Error(argument) for text that is not UTF-8, Error(file) if the file cannot be written.
 void write_json(const std::filesystem::path& path, const Json& value);
 
 // Typed access to one JSON object. Errors are Error(file) and read
 //   "config.json: vision_config.hidden_size must be an integer, got \"large\"" or
-//   "config.json: no key hidden_size (nearest: hidden_sizes)".
+//   "config.json: hidden_size is missing (nearest: hidden_sizes)".
 // A key whose value is null counts as absent. Keys that are never asked for do not matter.
 class JsonObject {
  public:

@@ -1,9 +1,13 @@
 // Metrics as JSON lines: one object a line, appended whole.
 #pragma once
 
+#include <memory>
+
 #include "winnow/io/json.h"
 
 namespace winnow::io {
+
+class AppendFile;
 
 // Appends to a file (made if missing, its folder too). Each line is one write, so that a reader or a killed process
 // sees whole lines only, except perhaps the last. Throws Error(file) naming the path if the disk refuses,
@@ -17,11 +21,10 @@ class JsonLinesWriter {
   ~JsonLinesWriter();
 
   void write(const Json& object);
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] const std::filesystem::path& path() const;
 
  private:
-  std::filesystem::path path_;
-  int file_ = -1;
+  std::unique_ptr<AppendFile> file_;
 };
 
 // All lines of a file. A last line without its newline is left out if it is broken; any other broken line is an

@@ -12,11 +12,11 @@ class Module;
 namespace winnow::io {
 
 struct LoadOptions {
-  bool strict = true;                          // missing and unexpected names are an error; shape and dtype always are
-  std::string prefix;                          // put before each name of the target to get the name in the file
-  std::vector<std::string> ignore_missing;     // patterns over target names; '*' stands for any text
-  std::vector<std::string> ignore_unexpected;  // patterns over names in the file
-  bool allow_narrowing = false;                // float32 in the file into float16 or bfloat16 in memory
+  bool strict = true;                         // missing and unexpected names are an error; shape and dtype always are
+  std::string prefix{};                       // put before each name of the target to get the name in the file
+  std::vector<std::string> ignore_missing{};  // patterns over target names; '*' stands for any text
+  std::vector<std::string> ignore_unexpected{};  // patterns over names in the file
+  bool allow_narrowing = false;                  // float32 in the file into float16 or bfloat16 in memory
 };
 
 struct LoadReport {

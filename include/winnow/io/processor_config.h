@@ -14,8 +14,8 @@ enum class Resample { nearest = 0, lanczos = 1, bilinear = 2, bicubic = 3, box =
 // How large an image becomes. Either height and width, or the shortest edge (the aspect ratio is kept, and the longest
 // edge, if given, is a bound).
 struct ResizeSize {
-  std::optional<int64_t> height, width;
-  std::optional<int64_t> shortest_edge, longest_edge;
+  std::optional<int64_t> height{}, width{};
+  std::optional<int64_t> shortest_edge{}, longest_edge{};
 };
 
 struct ProcessorConfig {

@@ -14,9 +14,11 @@
 
 namespace winnow::io {
 
+class AppendFile;
+
 struct TensorBoardOptions {
-  std::string suffix;                 // after the file's name, to tell files of one folder apart
-  std::optional<int64_t> purge_step;  // a resumed run: what earlier files say from this step on is not shown
+  std::string suffix{};                 // after the file's name, to tell files of one folder apart
+  std::optional<int64_t> purge_step{};  // a resumed run: what earlier files say from this step on is not shown
 };
 
 // Writes one new file events.out.tfevents.* in a folder (made if missing). Every call appends whole records; what was
@@ -37,14 +39,14 @@ class TensorBoardWriter {
   // Hands everything to the operating system; the destructor does it too.
   void flush();
 
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  [[nodiscard]] const std::filesystem::path& path() const;
 
  private:
-  void event(const std::string& body, std::optional<int64_t> step);  // body: the encoded field of the Event
+  void event(const std::string& body, std::optional<int64_t> step);
+  void value(const std::string& tag, const std::string& fields, int64_t step);
 
-  std::filesystem::path path_;
+  std::unique_ptr<AppendFile> file_;
   std::string pending_;
-  int file_ = -1;
 };
 
 }  // namespace winnow::io
