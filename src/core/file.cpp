@@ -98,7 +98,8 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
   WINNOW_CHECK_KIND(S_ISREG(file.status().st_mode), ErrorKind::file, "{}: is not a regular file", printable(path));
   size_ = file.status().st_size;
   if (size_ == 0) return;
-  void* address = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_PRIVATE, file.number(), 0);
+  void* address = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                         file.number(), 0);
   if (address == MAP_FAILED) fail_system(path, "cannot map", errno);
   data_ = static_cast<const std::byte*>(address);
 }

@@ -18,7 +18,8 @@ void ensure_directory(const std::string& path);
 // on this machine) and returns how many. For a folder that one machine writes to, as a run folder is. Never throws.
 int64_t remove_stale_temporaries(const std::string& folder);
 
-// A file mapped into memory, read-only. The bytes stay valid as long as the object, even if the file is deleted or
+// A file mapped into memory, private: the pages may be written (tensors are made of them), and no write reaches the
+// file. The bytes stay valid as long as the object, even if the file is deleted or
 // replaced; a file that is shortened by another process meanwhile ends in SIGBUS, as with every mapping (AtomicFile
 // replaces, never shortens). An empty file gives an empty view.
 class MappedFile {
