@@ -67,7 +67,7 @@ struct FineTuneOptions {
   std::vector<std::string> labels = {};
   ViTHead head = ViTHead::mean_pool;  // or classifier
   double drop_path_rate = 0.1;
-  uint64_t seed = 0;  // of the new head: N(0, 0.02) cut at +-2 deviations, as the official MAE draws it; bias 0
+  uint64_t seed = 0;  // of the new head: weights N(0, 2e-5), bias 0, as the official MAE fine-tuning draws it
 };
 
 // A classifier on a copy of a pre-trained trunk (mae->encoder, or the encoder of a loaded folder). Positions become

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "winnow/io/safetensors.h"
@@ -71,7 +72,7 @@ class WeightMap {
   // differs.
   void load(const io::Checkpoint& checkpoint, const WeightLoadOptions& options = {}) const;
 
-  // What save writes: contiguous tensors on the CPU under the names of style 0.
+  // What save writes: contiguous tensors on the CPU under the names of style 0; they may share the parameters' memory.
   [[nodiscard]] io::TensorMap tensors() const;
 
   // The parameter, or the gradient, in the form of the checkpoint's tensor of that name (any style, with or without the
@@ -87,9 +88,14 @@ class WeightMap {
     std::vector<WeightForm> forms;
     WeightNeed need;
   };
+  struct Chosen;
   [[nodiscard]] std::vector<std::string> spellings(const std::string& name) const;
+  [[nodiscard]] std::string found_key(const std::string& name, const io::Checkpoint& checkpoint) const;
+  [[nodiscard]] std::string wanted_key(const std::string& name, const io::Checkpoint& checkpoint) const;
   [[nodiscard]] const FileTensor& find(const std::string& name) const;
   [[nodiscard]] size_t main_style(const io::Checkpoint& checkpoint) const;
+  [[nodiscard]] std::vector<Chosen> choose(const io::Checkpoint& checkpoint) const;
+  void check_tied(const io::Checkpoint& checkpoint) const;
 
   std::vector<std::string> styles_;
   std::vector<Group> groups_;
