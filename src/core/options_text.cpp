@@ -32,10 +32,10 @@ std::string real_text(double value, Notation notation) {
   return notation == Notation::json ? fmt::format("\"{}\"", word) : word;
 }
 
-std::string enum_text(const ValueType& type, const void* value) {
+std::string enum_text(const ValueType& type, const void* value, Notation notation) {
   const auto number = type.get_enum(value);
   for (const auto& [name, candidate] : type.names) {
-    if (candidate == number) return name;
+    if (candidate == number) return quoted(name, notation);
   }
   return fmt::format("{}", number);
 }
@@ -147,7 +147,7 @@ std::string flow_text(const ValueType& type, const void* value, Notation notatio
     case ValueKind::uint64: return fmt::format("{}", *static_cast<const uint64_t*>(value));
     case ValueKind::real: return real_text(*static_cast<const double*>(value), notation);
     case ValueKind::text: return quoted(*static_cast<const std::string*>(value), notation);
-    case ValueKind::enumeration: return quoted(enum_text(type, value), notation);
+    case ValueKind::enumeration: return enum_text(type, value, notation);
     case ValueKind::structure: return structure_text(type.table(), value, notation);
     case ValueKind::optional:
       return type.size(value) == 0 ? "null" : flow_text(type.element(), type.at(const_cast<void*>(value), 0), notation);

@@ -82,7 +82,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   void open(YamlNode node) {
-    if (awaits_key()) fail_at(node, "a key must be a word, got a list or a mapping");
+    if (awaits_key()) fail_at(node, "a key must be a word, got a list or a mapping; is a bracket not closed?");
     if (levels_.size() >= kMaxYamlDepth) fail_at(node, fmt::format("nested deeper than {} levels", kMaxYamlDepth));
     levels_.push_back({std::move(node)});
   }
