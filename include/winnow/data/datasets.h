@@ -66,19 +66,24 @@ inline EnumNames<BrokenFiles> enum_names(BrokenFiles) {
 }
 
 struct ImageFolderOptions {
-  BrokenFiles broken =
-      BrokenFiles::error;  // a file that cannot be decoded or is too large: throw at once, or leave it out and count it
-  int64_t channels = 3;    // 1 (grey) or 3 (RGB); alpha is composited on white
-  int64_t max_pixels = 16'000'000;   // larger pictures count as broken; only the header is read to learn it
-  bool check_all = false;            // decode every file when the folder is opened (else headers only): costs one pass
-  int64_t min_per_class = 1;         // classes with fewer usable files are left out
-  std::vector<std::string> classes;  // only these folders; empty: all
+  // error: nothing is opened beforehand, a file that cannot be decoded or is too large throws when it is read.
+  // skip: every file is looked at when the folder is opened, and the bad ones are left out and counted; what breaks
+  // later throws.
+  BrokenFiles broken = BrokenFiles::error;
+  bool decode_to_check =
+      false;             // skip: decode each file whole (finds damaged pixels too) instead of reading its header
+  int64_t channels = 3;  // 1 (grey) or 3 (RGB); transparent parts become white
+  int64_t max_pixels = 16'000'000;   // larger pictures count as broken
+  int64_t min_per_class = 1;         // class folders with fewer pictures are left out
+  std::vector<std::string> classes;  // only these class folders; empty: all
+  int64_t threads = 1;               // of the check
   static Fields<ImageFolderOptions> fields();
 };
 
-// A folder of class folders: the sorted names of the folders are the classes; each is searched recursively for .png,
-// .jpg and .jpeg files (any case), in sorted order. Hidden files and folders are ignored. JPEG is decoded only where it
-// is needed.
+// A folder of class folders: the sorted names of the folders are the classes; each is searched recursively (links are
+// followed) for .png, .jpg and .jpeg files, in sorted order. Hidden files and folders are ignored. JPEG is decoded only
+// where it is needed. The orientation tag of cameras is not applied. Throws winnow::Error (file) if the folder holds no
+// picture.
 class ImageFolder : public Dataset {
  public:
   explicit ImageFolder(const std::string& folder, ImageFolderOptions options = {});
@@ -88,34 +93,41 @@ class ImageFolder : public Dataset {
   int64_t label(int64_t index) const override;
   int64_t num_classes() const override { return static_cast<int64_t>(class_names_.size()); }
   std::vector<std::string> class_names() const override { return class_names_; }
-  std::string origin(int64_t index) const override;
+  std::string origin(int64_t index) const override;  // the file's path
   PartialImage read(int64_t index, uint64_t seed, const ChooseBox& choose) const override;
 
-  // Files left out because they were broken or too large, with the reason. Empty under BrokenFiles::error.
-  const std::vector<std::pair<std::string, std::string>>& skipped() const { return skipped_; }
+  struct Skipped {
+    std::string path;
+    std::string reason;
+  };
+  // The files that were left out, in order. Empty under BrokenFiles::error.
+  const std::vector<Skipped>& skipped() const { return skipped_; }
 
  private:
   struct File {
     std::string path;
     int64_t label;
   };
+  const File& file(int64_t index) const;
   ImageFolderOptions options_;
   std::vector<File> files_;
   std::vector<std::string> class_names_;
-  std::vector<std::pair<std::string, std::string>> skipped_;
+  std::vector<Skipped> skipped_;
 };
 
 struct OpenclipartOptions {
-  int64_t width = 96;  // every picture is resized to height x width (bicubic, antialiased), transparent parts white
+  int64_t width = 96;  // every picture becomes height x width (bicubic, antialiased), transparent parts white
   int64_t height = 64;
   int64_t min_per_class = 301;  // "over 300": seven folders
   int64_t threads = 1;
   static Fields<OpenclipartOptions> fields();
 };
 
-// Openclipart 0.18 as colour rectangles in memory, uint8 [N, height, width, 3]: the seven folders with over 300
-// distinct readable pictures (files equal to the byte count once). A cache file is left beside the folder, so that only
-// the first call decodes. `./dev data openclipart` fetches data/openclipart.
+// Openclipart 0.18 as colour rectangles in memory, uint8 [N, height, width, 3]: the class folders with over 300
+// distinct readable pictures of at most 16 Mpixel (computer, food, people, recreation, shapes, signs_and_symbols,
+// transportation). Equal files of a class count once; a picture may stand in two classes. The result is kept in the
+// folder as .winnow-WxH.safetensors (where it can be written), so that only the first call decodes. `./dev data
+// openclipart` fetches data/openclipart.
 TensorDatasetPtr openclipart(const std::string& folder, const OpenclipartOptions& options = {});
 
 }  // namespace winnow::data

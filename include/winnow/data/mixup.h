@@ -29,7 +29,7 @@ struct MixedBatch {
   at::Tensor images;    // [N, C, H, W], new memory
   at::Tensor targets;   // [N, classes], rows sum to 1
   double lambda = 1.0;  // weight of an example's own label; CutMix: corrected to the share of pixels that are its own
-  Box box;              // CutMix: the pasted rectangle, else height 0
+  Box box = {};         // CutMix: the pasted rectangle, else height 0
 };
 
 // Example i is mixed with example N - 1 - i. images float [N, C, H, W]; everything is drawn by the seed.

@@ -86,12 +86,12 @@ struct ImageTransformOptions {
   int64_t height = 224;
   int64_t width = 224;
   int64_t shortest_edge = 256;  // CropKind::center only
-  CropRange range;              // CropKind::random_resized only
+  CropRange range = {};         // CropKind::random_resized only
   Interpolation interpolation = Interpolation::bicubic;
   double flip_probability = 0.0;  // left to right
-  std::vector<double> mean;       // per channel; empty: values stay in [0, 1]
-  std::vector<double> std;
-  RandomErasingOptions erasing;
+  std::vector<double> mean = {};  // per channel; empty: values stay in [0, 1]
+  std::vector<double> std = {};
+  RandomErasingOptions erasing = {};
   static Fields<ImageTransformOptions> fields();
 };
 
