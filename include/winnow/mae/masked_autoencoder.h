@@ -85,8 +85,8 @@ struct MaskedPixelLoss {
 };
 
 struct MaskedAutoencoderOptions {
-  MaeDecoderOptions decoder;
-  MaskingOptions masking;
+  MaeDecoderOptions decoder = {};
+  MaskingOptions masking = {};
   bool norm_pix = false;
   uint64_t seed = 0;  // of the decoder's initial weights
   static Fields<MaskedAutoencoderOptions> fields();
@@ -127,9 +127,9 @@ struct MaskedAutoencoderImpl : torch::nn::Module {
 TORCH_MODULE(MaskedAutoencoder);
 
 struct MaskedAutoencoderViTOptions {
-  VitEncoderOptions encoder;
-  MaeDecoderOptions decoder;
-  MaskingOptions masking;
+  VitEncoderOptions encoder = {};
+  MaeDecoderOptions decoder = {};
+  MaskingOptions masking = {};
   bool norm_pix = false;
   static Fields<MaskedAutoencoderViTOptions> fields();
 };

@@ -18,8 +18,8 @@ at::Tensor predicted_pixels(const at::Tensor& pred, const at::Tensor& images, in
 struct SheetOptions {
   int64_t patch = 16;
   bool norm_pix = false;
-  std::vector<double> mean;  // normalisation of the images, one value per channel; empty: none
-  std::vector<double> std;
+  std::vector<double> mean = {};  // normalisation of the images, one value per channel; empty: none
+  std::vector<double> std = {};
   int64_t scale = 1;    // every pixel becomes a square of this side
   int64_t columns = 1;  // samples beside each other
 };

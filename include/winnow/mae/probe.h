@@ -5,7 +5,7 @@
 // section 3.4 (kNN).
 
 #include <ATen/core/Tensor.h>
-#include <torch/nn/module.h>
+#include <torch/nn/cloneable.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
@@ -30,8 +30,9 @@ struct LinearProbeOptions {
   static Fields<LinearProbeOptions> fields();
 };
 // features [N, D] -> logits [N, classes]: norm (BatchNorm1d without affine, momentum 0.1), then head (Linear).
-struct LinearProbeImpl : torch::nn::Module {
+struct LinearProbeImpl : torch::nn::Cloneable<LinearProbeImpl> {
   explicit LinearProbeImpl(LinearProbeOptions opts);
+  void reset() override;
   at::Tensor forward(const at::Tensor& features);
 
   LinearProbeOptions options;
@@ -69,9 +70,12 @@ struct RidgeOptions {
   int64_t classes = 0;
   static Fields<RidgeOptions> fields();
 };
-// Ridge regression in closed form (float64) on one-hot labels; each feature whitened by the training rows' mean and
-// deviation.
-double ridge_probe(const LabelledFeatures& train, const LabelledFeatures& test, const RidgeOptions& options);
+// Ridge regression in closed form (float64, with intercept) of one-hot labels on whitened features: the accuracy on the
+// test rows. Whitening takes away mean and covariance of the rows of `population` [M, D] (unlabelled features, many
+// more than D of them; undefined: the training rows); directions under 1e-6 of the largest variance are scaled as if
+// they had that.
+double ridge_probe(const LabelledFeatures& train, const LabelledFeatures& test, const RidgeOptions& options,
+                   const at::Tensor& population = {});
 
 // The first `per_class` rows of every class, in the order of a permutation drawn from `seed`. Throws where a class has
 // fewer.
