@@ -24,7 +24,7 @@ function(winnow_layers_up_to layer out)
   set(${out} "${_result}" PARENT_SCOPE)
 endfunction()
 
-# One precompiled header serves all units of the library, another (with GoogleTest) those of the tests.
+# One precompiled header serves all units of the library and of the tests.
 function(winnow_use_pch target owner)
   if(TARGET ${owner})
     target_precompile_headers(${target} REUSE_FROM ${owner})
@@ -121,7 +121,7 @@ function(winnow_test layer)
     if(winnow_io IN_LIST _lower)
       target_link_libraries(${_target} PRIVATE winnow_test_golden)
     endif()
-    winnow_use_pch(${_target} winnow_test_pch)
+    winnow_use_pch(${_target} winnow_pch)
   endif()
   target_include_directories(${_target} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   target_compile_definitions(${_target} PRIVATE WINNOW_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
