@@ -18,7 +18,7 @@ struct RuntimeInfo {
   bool built_with_cuda = false;              // WINNOW_CUDA=ON at configuration
   std::string cuda_compiled;                 // toolkit version, empty without CUDA
   std::string cuda_loaded;                   // runtime version, empty if none is loaded
-  std::string cuda_devices;                  // "1 x NVIDIA H100" or "none"
+  std::string cuda_devices;                  // how many, or "none"
   std::string cudnn;                         // version, empty if none
   std::vector<std::string> openmp_runtimes;  // files mapped into the process
   std::vector<std::string> warnings;         // what is likely to hurt, one sentence each
