@@ -19,7 +19,7 @@ at::Tensor with_grad(const at::Tensor& grad) {
 
 TEST(Clip, TheNormIsOverAllGradientsAsOneVector) {
   const auto a = with_grad(at::tensor({3.0f, 0.0f}));
-  const auto b = with_grad(at::tensor({{4.0, 12.0}}, at::kDouble));
+  const auto b = with_grad(at::tensor({4.0, 12.0}, at::kDouble).view({1, 2}));
   const auto none = at::ones({2}).requires_grad_();
   EXPECT_NEAR(grad_norm({a, none, b}).item<float>(), 13.0f, 1e-5);
   EXPECT_EQ(grad_norm({none}).item<float>(), 0.0f);

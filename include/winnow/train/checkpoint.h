@@ -22,7 +22,7 @@ inline constexpr int64_t kCheckpointFormat = 1;
 
 struct Checkpoint {
   int64_t step = 0;
-  std::map<std::string, StateDict> parts;             // by name; a part's name is a file name
+  std::map<std::string, StateDict> parts = {};        // by name; a part's name is a file name
   nlohmann::json options = nlohmann::json::object();  // effective options of the run, for the reader
 };
 

@@ -22,7 +22,7 @@ class ProcessGroup {
   struct Options {
     Backend backend = Backend::gloo;
     double timeout_seconds = 1800;  // of one collective; a lost process ends the others by an error after it
-    std::string address;            // of the network interface for Gloo; empty: this machine's host name, else loopback
+    std::string address = "";       // of the network interface for Gloo; empty: this machine's host name, else loopback
   };
 
   // One process.

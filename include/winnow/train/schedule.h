@@ -133,8 +133,8 @@ struct ScheduleOptions {
   double min_lr = 0;    // last value of linear, cosine, polynomial
   double warmup = 0;    // [0, 1): share of the run that rises linearly from 0; of one_cycle: the rise
   double factor = 0.1;  // of step and multi_step
-  std::vector<double>
-      milestones;    // of multi_step: shares of the run, ascending; of step: one share, the length of a level
+  std::vector<double> milestones =
+      {};            // of multi_step: shares of the run, ascending; of step: one share, the length of a level
   double power = 1;  // of polynomial
   static Fields<ScheduleOptions> fields();
 };

@@ -12,7 +12,7 @@ namespace winnow::train {
 // Tensors go to a safetensors file, values to JSON. Names are the part's own; the checkpoint adds a prefix.
 // JSON numbers keep a double to the bit, NaN and infinity do not survive: store those as tensors.
 struct StateDict {
-  std::map<std::string, at::Tensor> tensors;
+  std::map<std::string, at::Tensor> tensors = {};
   nlohmann::json values = nlohmann::json::object();
 };
 

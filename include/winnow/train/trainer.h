@@ -54,15 +54,15 @@ struct StepContext {
   double lr = 0;           // of this step, before a group's lr_scale
   bool log = false;        // metrics of this step will be read: a function may leave out costly ones otherwise
   int64_t rank = 0;        // of this process
-  at::Generator generator;
+  at::Generator generator = {};
 };
 
 struct StepResult {
   // Scalar that requires a gradient; the trainer divides by `accumulate`, scales and runs backward. Undefined: the step
   // function has put the gradients in place itself.
-  at::Tensor loss;
+  at::Tensor loss = {};
   // Further scalars to report, read only when a line is logged; averaged over the batches of a step.
-  std::map<std::string, at::Tensor> metrics;
+  std::map<std::string, at::Tensor> metrics = {};
 };
 
 struct TrainerCallbacks {
@@ -83,10 +83,10 @@ struct TrainerCallbacks {
 struct TrainResult {
   int64_t step = 0;  // optimiser steps done, in this run and those it resumed
   int64_t total_steps = 0;
-  double loss = 0;     // of the last step
-  Metrics evaluation;  // of the last evaluation
-  int signal = 0;      // SIGINT or SIGTERM if it ended the run early
-  double seconds = 0;  // of this run
+  double loss = 0;          // of the last step
+  Metrics evaluation = {};  // of the last evaluation
+  int signal = 0;           // SIGINT or SIGTERM if it ended the run early
+  double seconds = 0;       // of this run
   bool finished() const { return step == total_steps; }
   int exit_code() const { return signal == 0 ? 0 : 128 + signal; }
 };

@@ -34,23 +34,23 @@ struct TrainerOptions {
   double clip_norm = 0;    // limit of the global gradient norm; 0 = off
   double clip_value = 0;   // limit of each gradient entry; 0 = off
   Precision precision = Precision::fp32;
-  double ema_decay = 0;      // of the average of the weights, used in evaluation; 0 = off
-  bool ema_warm_up = false;  // smaller decay in the first steps
-  ScheduleOptions schedule;  // over the steps of the run, unless the program sets another
-  uint64_t seed = 0;         // of the generator that the step function gets
+  double ema_decay = 0;           // of the average of the weights, used in evaluation; 0 = off
+  bool ema_warm_up = false;       // smaller decay in the first steps
+  ScheduleOptions schedule = {};  // over the steps of the run, unless the program sets another
+  uint64_t seed = 0;              // of the generator that the step function gets
   // What is reported and kept. In steps; 0 = never (evaluation and checkpoint: only at the end).
   int64_t log_every = 50;
   int64_t eval_every = 0;
   int64_t pictures_every = 0;
   int64_t checkpoint_every = 0;
   int64_t keep_last = 3;      // checkpoints
-  std::string out;            // folder of everything that is written; empty: nothing is written
+  std::string out = "";       // folder of everything that is written; empty: nothing is written
   bool progress = true;       // bar on a terminal
   bool tensorboard = true;    // event file under out/tensorboard
   bool final_weights = true;  // out/model.safetensors at the end (model_ema.safetensors beside it with an average)
   Resume resume = Resume::never;
-  std::string resume_from;  // a checkpoint folder to start from, instead of the newest one under `out`
-  bool overwrite = false;   // with resume: never, remove what an earlier run left under `out`
+  std::string resume_from = "";  // a checkpoint folder to start from, instead of the newest one under `out`
+  bool overwrite = false;        // with resume: never, remove what an earlier run left under `out`
 
   static Fields<TrainerOptions> fields();
 };
