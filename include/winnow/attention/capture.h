@@ -14,6 +14,8 @@ struct AttentionCapture {
   bool want_pattern = false;      // all probabilities: N x N, for short sequences
   bool want_column_sums = false;  // how much attention each key gets: computed by chunks of queries, no N x N
 
+  bool any_pattern() const { return want_pattern || want_column_sums; }
+
   at::Tensor z;            // [B, H, Lq, d]: output of each head before the projection
   at::Tensor v;            // [B, Hkv, Lk, d]
   at::Tensor pattern;      // [B, H, Lq, Lk]: rows sum to 1; a fully masked row is zero

@@ -47,5 +47,7 @@ struct ResolvedMask {
 // Makes the tensor for given lengths, on `device`, or none where none is needed: no mask, a causal mask of equal
 // lengths, a causal mask of one query. Throws winnow::Error if `allowed` does not fit [.., Lq, Lk].
 ResolvedMask resolve_mask(const AttentionMask& mask, int64_t queries, int64_t keys, at::Device device);
+// The whole mask as one bool tensor broadcastable to [B, H, Lq, Lk]; undefined if there is no mask. Errors as above.
+at::Tensor materialize_mask(const AttentionMask& mask, int64_t queries, int64_t keys, at::Device device);
 
 }  // namespace winnow

@@ -57,8 +57,8 @@ struct AttentionArgs {
   KvCache* cache = nullptr;  // self-attention: new keys and values are appended and all are attended to.
                              // Cross-attention: keys of `context` are stored at the first call (context given) and
                              // reused when context is undefined
-  int64_t layer = 0;   // number of this layer in the cache
-  at::Tensor context;  // [B, Lk, context_dim], cross-attention only
+  int64_t layer = 0;         // number of this layer in the cache
+  at::Tensor context;        // [B, Lk, context_dim], cross-attention only
   AttentionCapture* capture = nullptr;
   AttentionArgs for_layer(int64_t index) const;  // a copy with another layer number (used by Stack)
 };
@@ -82,7 +82,15 @@ struct MultiHeadAttentionImpl : torch::nn::Cloneable<MultiHeadAttentionImpl>, Ho
   Dropout drop{nullptr};
 
  private:
-  at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionArgs& args);
+  struct Heads {
+    at::Tensor q, k, v;  // [B, H, Lq, d], [B, Hkv, Lk, d] twice
+  };
+  at::Tensor project_qkv(const at::Tensor& x) const;
+  at::Tensor cut_heads(const at::Tensor& flat, int64_t heads, Norm& norm) const;
+  Heads self_heads(const at::Tensor& x);
+  Heads cross_heads(const at::Tensor& x, const AttentionArgs& args);
+  at::Tensor attend(const Heads& heads, const AttentionArgs& args);
+  void capture(const Heads& heads, const at::Tensor& allowed, const AttentionArgs& args) const;
 };
 TORCH_MODULE(MultiHeadAttention);
 

@@ -64,12 +64,6 @@ struct TransformerBlockImpl : torch::nn::Cloneable<TransformerBlockImpl>, Hookab
   Dropout drop1{nullptr}, drop_cross{nullptr}, drop2{nullptr};
 
  private:
-  struct Branch {
-    Dropout* drop;
-    LayerScale* scale;
-    DropPath* path;
-  };
-  at::Tensor finish(const Branch& branch, at::Tensor y);
   at::Tensor forward_parallel(const at::Tensor& x, const AttentionArgs& args);
   at::Tensor forward_post_norm(const at::Tensor& x, const BlockArgs& args);
   at::Tensor forward_pre_norm(const at::Tensor& x, const BlockArgs& args);

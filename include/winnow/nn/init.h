@@ -25,7 +25,7 @@ void uniform_(const at::Tensor& weight, at::Generator generator, double low, dou
 // Parameters of other modules (class and mask tokens, position tables) are left alone.
 void init_mae_weights(torch::nn::Module& root, at::Generator generator);
 
-// The initialisation of timm's ViT: weights of Linear N(0, 0.02) cut at +-2, biases zero; the rest as above but
+// The initialisation of timm's ViT: weights of Linear N(0, 0.02) cut to [-2, 2], biases zero; the rest as above but
 // PatchEmbed, which gets U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for weight and bias.
 void init_trunc_normal_weights(torch::nn::Module& root, at::Generator generator);
 

@@ -24,6 +24,7 @@ struct MlpOptions {
   Activation activation = Activation::gelu;
   bool bias = true;      // of all linear layers
   double dropout = 0.0;  // after the activation, in training
+  uint64_t seed = 0;     // of the dropout's generator
   static Fields<MlpOptions> fields();
 };
 

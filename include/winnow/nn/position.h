@@ -19,8 +19,8 @@ EnumNames<SincosLayout> enum_names(SincosLayout);
 
 // Which coordinate fills the first channels of a table over a grid.
 enum class GridOrder {
-  column_first,  // column, then row (MAE, DiT); with a depth axis: column, row, depth
-  row_first,     // row, then column (CAE); with a depth axis: depth, row, column
+  column_first,  // column, then row (MAE, DiT); a depth axis comes before both
+  row_first,     // row, then column (CAE); a depth axis comes before both
 };
 EnumNames<GridOrder> enum_names(GridOrder);
 
@@ -40,7 +40,7 @@ at::Tensor sincos_2d_pos_embed(int64_t dim, int64_t rows, int64_t columns, int64
 // [prefix + depth * rows * columns, dim], cells in raster order (depth slowest). Each axis gets dim/3 channels; dim
 // must be divisible by 6.
 at::Tensor sincos_3d_pos_embed(int64_t dim, int64_t depth, int64_t rows, int64_t columns, int64_t prefix = 0,
-                               GridOrder order = GridOrder::row_first, at::ScalarType dtype = at::kFloat);
+                               GridOrder order = GridOrder::column_first, at::ScalarType dtype = at::kFloat);
 
 // ---- Learned tables ----
 

@@ -40,7 +40,8 @@ struct GridBiasOptions {
 };
 
 // A bias for each difference of two cells of a window (Liu et al. 2021, arXiv 2103.14030, eq. 4).
-// Parameter: weight [(2 rows - 1)(2 columns - 1), H], drawn from N(0, 0.02) cut at two deviations.
+// Parameter: weight [(2 rows - 1)(2 columns - 1), H], drawn from N(0, 0.02) cut at two deviations (always the same
+// draw).
 struct GridBiasImpl : torch::nn::Cloneable<GridBiasImpl>, Hookable {
   explicit GridBiasImpl(GridBiasOptions opts);
   void reset() override;
@@ -48,7 +49,7 @@ struct GridBiasImpl : torch::nn::Cloneable<GridBiasImpl>, Hookable {
 
   GridBiasOptions options;
   at::Tensor weight;
-  at::Tensor index;  // buffer, int64 [rows * columns * rows * columns]: row of weight for each pair (not saved)
+  at::Tensor index;  // int64 [(rows * columns)^2]: row of weight for each pair of cells; computed, so not a buffer
 };
 TORCH_MODULE(GridBias);
 
