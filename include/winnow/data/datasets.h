@@ -73,10 +73,10 @@ struct ImageFolderOptions {
   bool decode_to_check =
       false;             // skip: decode each file whole (finds damaged pixels too) instead of reading its header
   int64_t channels = 3;  // 1 (grey) or 3 (RGB); transparent parts become white
-  int64_t max_pixels = 16'000'000;   // larger pictures count as broken
-  int64_t min_per_class = 1;         // class folders with fewer pictures are left out
-  std::vector<std::string> classes;  // only these class folders; empty: all
-  int64_t threads = 1;               // of the check
+  int64_t max_pixels = 16'000'000;        // larger pictures count as broken
+  int64_t min_per_class = 1;              // class folders with fewer pictures are left out
+  std::vector<std::string> classes = {};  // only these class folders; empty: all
+  int64_t threads = 1;                    // of the check
   static Fields<ImageFolderOptions> fields();
 };
 
