@@ -28,6 +28,7 @@ endfunction()
 function(winnow_use_pch target owner)
   if(TARGET ${owner})
     target_precompile_headers(${target} REUSE_FROM ${owner})
+    target_compile_options(${target} PRIVATE -fPIC)  # as the header was compiled; a program would get -fPIE
   endif()
 endfunction()
 
