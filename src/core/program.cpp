@@ -108,13 +108,13 @@ bool output_pipe_closed() {
 }
 
 void flush_output() {
-  std::cout.flush();
   errno = 0;
+  std::cout.flush();
   const auto failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
   const auto error = errno;
   if (!failed || error == EPIPE || output_pipe_closed()) return;
-  fail(ErrorKind::file, "cannot write to standard output{}{}", error == 0 ? "" : ": ",
-       error == 0 ? "" : std::strerror(error));
+  // A write that failed before the last one has left no reason behind.
+  fail(ErrorKind::file, "cannot write to standard output: {}", error == 0 ? "is the disk full?" : std::strerror(error));
 }
 
 class IgnoreBrokenPipe {

@@ -153,7 +153,7 @@ TEST(ProgramTest, AWrongCommandLineEndsWithTwoAndOneLine) {
   expect({"a", "b"}, "unexpected argument b");
   expect({}, "IMAGE is required");
   expect({"a", "--steps", "many"}, "Could not convert: --steps = many");
-  expect({"a", "--threads", "0"}, "--threads: Value 0 not in range [1 - 4096]");
+  expect({"a", "--threads", "0"}, "--threads: Value 0 not in range 1 to 4096");
   expect({"a", "--log-level", "loud"},
          "--log-level: log level must be one of debug, info, warning, error, off, got \"loud\"");
   expect({"a", "--set", "m.size"}, "--set m.size: must be KEY=VALUE, as in train.lr=0.001");
@@ -292,15 +292,16 @@ TEST(StopSignalTest, TheHandlersThatWereThereComeBack) {
 }
 
 // Standard output of a child is this descriptor while it runs a program that prints.
-int status_with_output(int descriptor, const std::string& error_path) {
+int status_with_output(int descriptor, const std::string& error_path, bool flush) {
   return status_of_child([&] {
     ::dup2(descriptor, STDOUT_FILENO);
     const auto errors = ::open(error_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     ::dup2(errors, STDERR_FILENO);
     std::string name = "program";
     char* argv[] = {name.data(), nullptr};
-    const auto code = run_program(1, argv, sample_info(), [](Config&) {
-      for (int i = 0; i < 10'000; ++i) std::fputs("a line of output\n", stdout);
+    const auto code = run_program(1, argv, sample_info(), [&](Config&) {
+      for (int i = 0; i < 1000; ++i) std::fputs("a line of output\n", stdout);
+      if (flush) std::fflush(stdout);  // fails unseen: nothing is left for the last flush to fail on
       return 0;
     });
     ::_exit(code);
@@ -310,10 +311,11 @@ int status_with_output(int descriptor, const std::string& error_path) {
 TEST(ProgramTest, AFullDiskUnderStandardOutputIsAnError) {
   const TemporaryFolder folder;
   const auto full = ::open("/dev/full", O_WRONLY);
-  const auto status = status_with_output(full, folder / "err");
+  EXPECT_EQ(WEXITSTATUS(status_with_output(full, folder / "last", false)), 1);
+  EXPECT_EQ(read_file(folder / "last"), "sample: cannot write to standard output: No space left on device\n");
+  EXPECT_EQ(WEXITSTATUS(status_with_output(full, folder / "before", true)), 1);
+  EXPECT_EQ(read_file(folder / "before"), "sample: cannot write to standard output: is the disk full?\n");
   ::close(full);
-  EXPECT_EQ(WEXITSTATUS(status), 1);
-  EXPECT_EQ(read_file(folder / "err"), "sample: cannot write to standard output: No space left on device\n");
 }
 
 TEST(ProgramTest, AClosedPipeUnderStandardOutputIsQuiet) {
@@ -321,7 +323,7 @@ TEST(ProgramTest, AClosedPipeUnderStandardOutputIsQuiet) {
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
   ::close(ends[0]);
-  const auto status = status_with_output(ends[1], folder / "err");
+  const auto status = status_with_output(ends[1], folder / "err", false);
   ::close(ends[1]);
   EXPECT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
