@@ -1,7 +1,7 @@
+#include "winnow/core/stop_signal.h"
+
 #include <atomic>
 #include <csignal>
-
-#include "winnow/core/program.h"
 
 namespace winnow {
 namespace {

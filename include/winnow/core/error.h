@@ -43,11 +43,11 @@ template <typename... Args>
 
 // Throws winnow::Error of the given kind unless the condition holds: WINNOW_CHECK_KIND(ok, ErrorKind::file, "...", x).
 // The arguments of the message are evaluated only on failure.
-#define WINNOW_CHECK_KIND(condition, kind, ...)             \
-  do {                                                      \
-    if (!(condition)) [[unlikely]] {                        \
-      ::winnow::fail(kind, __VA_ARGS__);                    \
-    }                                                       \
+#define WINNOW_CHECK_KIND(condition, kind, ...) \
+  do {                                          \
+    if (!(condition)) [[unlikely]] {            \
+      ::winnow::fail(kind, __VA_ARGS__);        \
+    }                                           \
   } while (false)
 
 // The check of arguments: WINNOW_CHECK(k >= 1 && k <= n, "topk: k must be in [1, {}], got {}", n, k).
