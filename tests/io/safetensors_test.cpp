@@ -175,9 +175,9 @@ TEST(Safetensors, AWriteThatFailsLeavesTheOldFile) {
 
 TEST(Safetensors, PickleFilesAreRefusedInOneSentenceThatSaysHowToConvert) {
   const TemporaryFolder folder;
-  for (const std::string name : {"model.pt", "model.pth", "model.bin", "model.ckpt", "MODEL.PT", "weights"}) {
-    for (const std::string content : {std::string("PK\x03\x04\x00\x00\x08\x08\x00\x00\x00\x00", 12),
-                                      std::string("\x80\x02}q\x00(X\x01\x00\x00\x00", 11)}) {
+  for (const std::string& name : {"model.pt", "model.pth", "model.bin", "model.ckpt", "MODEL.PT", "weights"}) {
+    for (const std::string& content : {std::string("PK\x03\x04\x00\x00\x08\x08\x00\x00\x00\x00", 12),
+                                       std::string("\x80\x02}q\x00(X\x01\x00\x00\x00", 11)}) {
       const auto path = folder / name;
       std::ofstream(path, std::ios::binary) << content;
       EXPECT_ERROR_KIND(
