@@ -114,7 +114,8 @@ if(NOT TARGET LibTorch::cpu)
   endforeach()
   add_library(LibTorch::cpu INTERFACE IMPORTED)
   set_target_properties(LibTorch::cpu PROPERTIES
-    INTERFACE_COMPILE_OPTIONS "${_libtorch_includes}"
+    # From version 18 on clang names some function templates otherwise than g++, which built LibTorch.
+    INTERFACE_COMPILE_OPTIONS "${_libtorch_includes};$<$<COMPILE_LANG_AND_ID:CXX,Clang>:-fclang-abi-compat=17>"
     INTERFACE_COMPILE_DEFINITIONS "USE_C10D_GLOO;USE_DISTRIBUTED"
     INTERFACE_LINK_OPTIONS "LINKER:-rpath,${_libtorch_lib}"
     INTERFACE_LINK_LIBRARIES "LibTorch::torch_cpu;LibTorch::c10")
