@@ -69,7 +69,7 @@ download() {
     pip)
       tool=$(python "$package")
       "$tool" -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$part" "$package" >"$part/log" 2>&1 ||
-        die "could not download the Python package $package: $(grep -m1 -i error "$part/log" || tail -n1 "$part/log"). Is there a network?" ;;
+        die "could not download the Python package $package: $(grep -i "^ERROR" "$part/log" | tail -n1 | grep . || tail -n1 "$part/log"). Is there a network?" ;;
     *) die "scripts/data.tsv: unknown source $source" ;;
   esac
   rm -f "$part/log"
