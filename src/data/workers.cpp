@@ -25,7 +25,9 @@ std::vector<std::thread> start_workers(int64_t count, const std::function<void()
   while (static_cast<int64_t>(threads.size()) < count) {
     try {
       threads.emplace_back([ready, work] {
-        at::init_num_threads();
+        // LibTorch sets a thread's number again at the first use of either of these two, so that comes first.
+        at::internal::lazy_init_num_threads();
+        at::get_num_threads();
         at::set_num_threads(1);
         ready->count_down();
         const at::NoGradGuard no_grad;
