@@ -268,6 +268,7 @@ at::Tensor read_jpeg(Bytes bytes, const ImageOptions& options, const std::string
   Decoder decoder;
   start(decoder, bytes, name);
   auto& codec = decoder.codec;
+  const auto orientation = orientation_of(codec);  // now: the end of decoding frees the markers
   check_pixels(codec.image_width, codec.image_height, options, name);
   if (!choose(decoder, output_space(codec, options.channels), static_cast<unsigned>(denominator)))
     damaged(decoder, name);
@@ -289,7 +290,7 @@ at::Tensor read_jpeg(Bytes bytes, const ImageOptions& options, const std::string
   }
   if (has_four_inks(codec)) image = inks_to_rgb(image, codec.saw_Adobe_marker != 0);
   image = convert_channels(image, options);
-  return options.exif_orientation ? apply_orientation(image, orientation_of(codec)) : image;
+  return options.exif_orientation ? apply_orientation(image, orientation) : image;
 }
 
 std::vector<uint8_t> encode_jpeg(const at::Tensor& image, int64_t quality) {

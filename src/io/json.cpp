@@ -39,14 +39,19 @@ class Builder {
   }
 
   bool parse_error(std::size_t position, const std::string& last_token, const Json::exception& error) {
-    const auto before = text_.substr(0, position > 0 ? position - 1 : 0);
+    if (text_.empty()) fail(ErrorKind::file, "{}: the file is empty, wanted JSON", name_);
+    const bool out_of_range = error.id == 406;
+    fail_at(position > 0 ? position - 1 : 0, out_of_range ? "a number too large" : "not valid JSON", last_token);
+  }
+
+  // `position` counts bytes from 0.
+  [[noreturn]] void fail_at(std::size_t position, const char* what, const std::string& token) const {
+    const auto before = text_.substr(0, position);
     const auto line = 1 + std::count(before.begin(), before.end(), '\n');
     const auto line_start = before.rfind('\n');
     const auto column = before.size() - (line_start == std::string_view::npos ? 0 : line_start + 1) + 1;
-    if (text_.empty()) fail(ErrorKind::file, "{}: the file is empty, wanted JSON", name_);
-    const bool out_of_range = error.id == 406;
-    fail(ErrorKind::file, "{}: line {}, column {}: {} near {}", name_, line, column,
-         out_of_range ? "a number too large" : "not valid JSON", json_quote(printable(last_token, 40)));
+    fail(ErrorKind::file, "{}: line {}, column {}: {} near {}", name_, line, column, what,
+         json_quote(printable(token, 40)));
   }
 
   Json take() { return std::move(root_); }
@@ -133,6 +138,10 @@ Json parse_json(std::string_view text, const std::string& name, const JsonLimits
   WINNOW_CHECK_KIND(text.size() <= limits.max_bytes, ErrorKind::file, "{}: {} bytes of JSON, the limit is {}", name,
                     text.size(), limits.max_bytes);
   Builder builder(text, name, limits);
+  // nlohmann's scanner takes a NUL for the end of the text.
+  if (const auto nul = text.find('\0'); nul != std::string_view::npos) {
+    builder.fail_at(nul, "not valid JSON", "\\u0000");
+  }
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }

@@ -77,7 +77,7 @@ TEST_F(CaseReader, ValuesWithinTheToleranceAgreeAndOthersAreNamed) {
   c.expect("out.x", at::tensor({1.01, 100.9}, at::kDouble));
   c.expect("grad.x", at::tensor({1.9f, 1000.0f}));  // the absolute part is 1e-3 * 1000
   c.expect("out.i", at::tensor({1, 2}, at::kInt));
-  c.expect("out.mask", at::tensor({false, true}));
+  c.expect("out.mask", at::tensor({0, 1}).to(at::kBool));
   c.expect("out.loss", 2.001);
   c.expect("out.inf", at::full({1}, std::numeric_limits<float>::infinity()));
   const auto fails = [&](const std::string& name, const at::Tensor& got, const std::string& message) {
@@ -98,7 +98,8 @@ TEST_F(CaseReader, ValuesWithinTheToleranceAgreeAndOthersAreNamed) {
   fails("out.x", at::ones({2}, at::kLong), "out.x: wanted dtype float32, got int64");
   fails("out.i", at::tensor({1, 3}), "out.i: 1 of 2 values differ, the first at [1]: wanted 2, got 3");
   fails("out.i", at::tensor({1.0f, 2.0f}), "out.i: wanted dtype int64, got float32");
-  fails("out.mask", at::tensor({true, true}), "out.mask: 1 of 2 values differ, the first at [0]: wanted 0, got 1");
+  fails("out.mask", at::tensor({1, 1}).to(at::kBool),
+        "out.mask: 1 of 2 values differ, the first at [0]: wanted 0, got 1");
   fails("out.inf", at::zeros({1}), "out.inf: 1 of 1 values are off");
   fails("out.x", at::Tensor(), "out.x: got an undefined tensor");
 }
