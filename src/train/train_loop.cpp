@@ -179,15 +179,24 @@ void TrainLoop::note_loss() {
 
 // Signals and bad losses of any process are those of all, so that none waits for one that is gone.
 void TrainLoop::agree() {
-  if (device_.is_cuda() && (context_.log || is_saving())) bad_step_ = first_bad_.item<int64_t>();
-  result_.signal = stop_signal();
-  if (s_.group->size() > 1) {
+  const auto share = [&] {
+    if (s_.group->size() == 1) return;
     const auto flags = at::tensor({static_cast<int64_t>(result_.signal), bad_step_}, at::kLong);
     s_.group->all_reduce_max(flags);
     result_.signal = static_cast<int>(flags[0].item<int64_t>());
     bad_step_ = flags[1].item<int64_t>();
+  };
+  result_.signal = stop_signal();
+  bool looked = device_.is_cpu();
+  if (!looked && (context_.log || is_saving())) {
+    bad_step_ = first_bad_.item<int64_t>();
+    looked = true;
   }
-  if (result_.signal != 0 && device_.is_cuda()) bad_step_ = std::max(bad_step_, first_bad_.item<int64_t>());
+  share();
+  if (!looked && result_.signal != 0) {  // about to save
+    bad_step_ = first_bad_.item<int64_t>();
+    share();
+  }
   if (bad_step_ >= 0) fail_for_loss();
 }
 
@@ -248,6 +257,7 @@ void TrainLoop::make_pictures() {
 
 void TrainLoop::write_final_weights() {
   if (s_.options.out.empty() || !s_.options.final_weights || !s_.group->is_main()) return;
+  check_weights();
   const auto out = std::filesystem::path(s_.options.out);
   ensure_directory(out.string());
   io::save_safetensors(out / "model.safetensors", io::state_of(s_.model), {{"format", "pt"}});
@@ -276,8 +286,12 @@ void TrainLoop::save() {
 
 StateDict TrainLoop::state() const {
   const double loss = step_loss_.defined() ? step_loss_.item<double>() : result_.loss;
+  auto evaluation = nlohmann::json::object();
+  for (const auto& [name, value] : result_.evaluation) {
+    if (std::isfinite(value)) evaluation[name] = value;  // JSON has no NaN
+  }
   return {.tensors = {{"loss_sum", loss_sum_}},
-          .values = {{"loss_count", loss_count_}, {"loss", loss}, {"evaluation", result_.evaluation}}};
+          .values = {{"loss_count", loss_count_}, {"loss", loss}, {"evaluation", std::move(evaluation)}}};
 }
 
 void TrainLoop::load_state(const StateDict& state) {

@@ -108,9 +108,8 @@ TrainResult Trainer::run(const Data& data) {
   if (impl.ema) parts.stateful.emplace_back("ema", impl.ema.get());
   for (const auto& part : impl.parts) parts.stateful.push_back(part);
   if (at::hasCUDA()) parts.generators.emplace_back("cuda", at::globalContext().defaultGenerator(at::kCUDA));
-  for (const auto& drop : drop_generators(impl.model)) {
-    parts.generators.emplace_back(fmt::format("drop.{}", parts.generators.size()), drop);
-  }
+  const auto drops = drop_generators(impl.model);
+  for (size_t i = 0; i < drops.size(); ++i) parts.generators.emplace_back(fmt::format("drop.{}", i), drops[i]);
   for (const auto& user : impl.generators) parts.generators.push_back(user);
 
   const auto start = starting_point(options_, group.is_main());
