@@ -16,10 +16,10 @@ struct AttentionCapture {
 
   bool any_pattern() const { return want_pattern || want_column_sums; }
 
-  at::Tensor z;            // [B, H, Lq, d]: output of each head before the projection
-  at::Tensor v;            // [B, Hkv, Lk, d]
-  at::Tensor pattern;      // [B, H, Lq, Lk]: rows sum to 1; a fully masked row is zero
-  at::Tensor column_sums;  // [B, H, Lk]: sum over queries of the pattern
+  at::Tensor z = {};            // [B, H, Lq, d]: output of each head before the projection
+  at::Tensor v = {};            // [B, Hkv, Lk, d]
+  at::Tensor pattern = {};      // [B, H, Lq, Lk]: rows sum to 1; a fully masked row is zero
+  at::Tensor column_sums = {};  // [B, H, Lk]: sum over queries of the pattern
 };
 
 // softmax(scale q k^T + bias, masked) as [B, H, Lq, Lk]. q [B, H, Lq, d], k [B, Hkv, Lk, d] with Hkv a divisor of H;

@@ -9,9 +9,9 @@ namespace winnow {
 // The queries of a call are the LAST ones of the sequence: with Lq queries and Lk keys, query i stands at position
 // Lk - Lq + i. So one mask serves a whole sequence and a decoding step on a cache alike.
 struct AttentionMask {
-  bool causal = false;  // keys after the query's position are hidden
-  int64_t window = 0;   // > 0: key j is seen from position i only if |i - j| < window; 0: no window
-  at::Tensor allowed;   // bool, true = may attend, broadcastable to [B, H, Lq, Lk]; undefined: everything
+  bool causal = false;      // keys after the query's position are hidden
+  int64_t window = 0;       // > 0: key j is seen from position i only if |i - j| < window; 0: no window
+  at::Tensor allowed = {};  // bool, true = may attend, broadcastable to [B, H, Lq, Lk]; undefined: everything
   bool defined() const { return causal || window > 0 || allowed.defined(); }
 };
 
@@ -41,8 +41,8 @@ std::vector<uint64_t> ancestor_bits(const std::vector<int64_t>& parents);
 
 // What at::scaled_dot_product_attention needs for a mask.
 struct ResolvedMask {
-  at::Tensor allowed;      // bool, broadcastable to [B, H, Lq, Lk], or undefined
-  bool is_causal = false;  // the fast path: no tensor at all; only where Lq == Lk
+  at::Tensor allowed = {};  // bool, broadcastable to [B, H, Lq, Lk], or undefined
+  bool is_causal = false;   // the fast path: no tensor at all; only where Lq == Lk
 };
 // Makes the tensor for given lengths, on `device`, or none where none is needed: no mask, a causal mask of equal
 // lengths, a causal mask of one query. Throws winnow::Error if `allowed` does not fit [.., Lq, Lk].

@@ -42,23 +42,23 @@ struct AttentionOptions {
   QkNorm qk_norm = QkNorm::none;
   NormKind qk_norm_kind = NormKind::rms;
   double qk_norm_eps = 1e-6;
-  std::optional<double> clip_qkv;  // clamp of q, k and v to [-clip, clip], after the norms
-  std::optional<double> scale;     // of the scores; absent: head_dim^-0.5. T5: 1
-  double dropout = 0.0;            // of the probabilities, in training
-  uint64_t seed = 0;               // of the dropout's generator
+  std::optional<double> clip_qkv = {};  // clamp of q, k and v to [-clip, clip], after the norms
+  std::optional<double> scale = {};     // of the scores; absent: head_dim^-0.5. T5: 1
+  double dropout = 0.0;                 // of the probabilities, in training
+  uint64_t seed = 0;                    // of the dropout's generator
   static Fields<AttentionOptions> fields();
 };
 
 // What one call may bring beside its input.
 struct AttentionArgs {
-  AttentionMask mask;        // who sees whom; default: everybody
-  at::Tensor bias;           // added to the scaled scores, broadcastable to [B, H, Lq, Lk]; undefined: none
-  RotaryTable rotary;        // turns q and k; for cached decoding the table of the NEW positions
+  AttentionMask mask = {};   // who sees whom; default: everybody
+  at::Tensor bias = {};      // added to the scaled scores, broadcastable to [B, H, Lq, Lk]; undefined: none
+  RotaryTable rotary = {};   // turns q and k; for cached decoding the table of the NEW positions
   KvCache* cache = nullptr;  // self-attention: new keys and values are appended and all are attended to.
                              // Cross-attention: keys of `context` are stored at the first call (context given) and
                              // reused when context is undefined
   int64_t layer = 0;         // number of this layer in the cache
-  at::Tensor context;        // [B, Lk, context_dim], cross-attention only
+  at::Tensor context = {};   // [B, Lk, context_dim], cross-attention only
   AttentionCapture* capture = nullptr;
   AttentionArgs for_layer(int64_t index) const;  // a copy with another layer number (used by Stack)
 };

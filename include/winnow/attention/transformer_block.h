@@ -26,22 +26,22 @@ struct TransformerBlockOptions {
   NormKind norm = NormKind::layer;
   double eps = 1e-6;
   bool norm_bias = true;
-  AttentionOptions attention;  // heads, biases, ...
-  MlpOptions mlp;
+  AttentionOptions attention = {};  // heads, biases, ...
+  MlpOptions mlp = {};
   bool cross_attention =
-      false;                 // a second attention over a context, between the two sublayers (not with parallel order)
-  AttentionOptions cross;    // its options; `cross.cross` is implied
-  double layer_scale = 0.0;  // first value of gamma; 0: no LayerScale
-  double drop_path = 0.0;    // rate of DropPath on every residual branch
-  double dropout = 0.0;      // on every residual branch, before LayerScale
-  uint64_t seed = 0;         // of DropPath and dropout
+      false;  // a second attention over a context, between the two sublayers (not with parallel order)
+  AttentionOptions cross = {};  // its options; `cross.cross` is implied
+  double layer_scale = 0.0;     // first value of gamma; 0: no LayerScale
+  double drop_path = 0.0;       // rate of DropPath on every residual branch
+  double dropout = 0.0;         // on every residual branch, before LayerScale
+  uint64_t seed = 0;            // of DropPath and dropout
   static Fields<TransformerBlockOptions> fields();
 };
 
 // What one call may bring. for_layer is used by Stack.
 struct BlockArgs {
-  AttentionArgs self;
-  AttentionArgs cross;
+  AttentionArgs self = {};
+  AttentionArgs cross = {};
   BlockArgs for_layer(int64_t index) const;
 };
 

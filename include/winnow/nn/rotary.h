@@ -29,16 +29,16 @@ struct RotaryOptions {
   double theta = 10000.0;  // frequency i is theta^(-2i/r)
   RotaryLayout layout = RotaryLayout::halves;
   RotaryScaling scaling = RotaryScaling::none;
-  double factor = 1.0;                     // linear, llama3, yarn
-  int64_t original_max_positions = 0;      // llama3, yarn: context length trained on
-  double low_freq_factor = 1.0;            // llama3
-  double high_freq_factor = 4.0;           // llama3
-  double beta_fast = 32.0;                 // yarn
-  double beta_slow = 1.0;                  // yarn
-  bool truncate = true;                    // yarn: ends of the ramp are rounded outwards to whole numbers
-  std::optional<double> attention_factor;  // yarn: factor of the table; absent: 0.1 ln(factor) + 1 or by mscale
-  std::optional<double> mscale;            // yarn: with mscale_all_dim, factor is the quotient of the two
-  std::optional<double> mscale_all_dim;
+  double factor = 1.0;                          // linear, llama3, yarn
+  int64_t original_max_positions = 0;           // llama3, yarn: context length trained on
+  double low_freq_factor = 1.0;                 // llama3
+  double high_freq_factor = 4.0;                // llama3
+  double beta_fast = 32.0;                      // yarn
+  double beta_slow = 1.0;                       // yarn
+  bool truncate = true;                         // yarn: ends of the ramp are rounded outwards to whole numbers
+  std::optional<double> attention_factor = {};  // yarn: factor of the table; absent: 0.1 ln(factor) + 1 or by mscale
+  std::optional<double> mscale = {};            // yarn: with mscale_all_dim, factor is the quotient of the two
+  std::optional<double> mscale_all_dim = {};
   static Fields<RotaryOptions> fields();
 };
 
