@@ -5,8 +5,8 @@
 
 #include <cmath>
 
-#include "error.h"
-#include "tensor_near.h"
+#include "support/error.h"
+#include "support/tensor_near.h"
 
 namespace winnow {
 namespace {

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include "error.h"
-#include "tensor_near.h"
+#include "support/error.h"
+#include "support/tensor_near.h"
 #include "winnow/nn/checkpoint.h"
 #include "winnow/nn/stack.h"
 #include "winnow/tensor/generator.h"

@@ -5,8 +5,8 @@
 
 #include <cmath>
 
-#include "error.h"
-#include "tensor_near.h"
+#include "support/error.h"
+#include "support/tensor_near.h"
 #include "winnow/nn/mlp.h"
 #include "winnow/nn/norm.h"
 #include "winnow/nn/patch_embed.h"

@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "error.h"
-#include "tensor_near.h"
+#include "support/error.h"
+#include "support/tensor_near.h"
 #include "winnow/nn/layer_scale.h"
 #include "winnow/nn/mlp.h"
 #include "winnow/nn/norm.h"

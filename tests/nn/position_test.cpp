@@ -5,9 +5,9 @@
 
 #include <cmath>
 
-#include "error.h"
-#include "golden.h"
-#include "tensor_near.h"
+#include "support/error.h"
+#include "support/golden.h"
+#include "support/tensor_near.h"
 #include "winnow/nn/relative_position.h"
 
 namespace winnow {

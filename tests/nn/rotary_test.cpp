@@ -7,8 +7,8 @@
 #include <complex>
 #include <numbers>
 
-#include "error.h"
-#include "tensor_near.h"
+#include "support/error.h"
+#include "support/tensor_near.h"
 
 namespace winnow {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <thread>
 
-#include "error.h"
-#include "tensor_near.h"
+#include "support/error.h"
+#include "support/tensor_near.h"
 #include "winnow/nn/hooks.h"
 #include "winnow/nn/mlp.h"
 #include "winnow/nn/norm.h"
