@@ -97,7 +97,7 @@ TEST_F(CaseReader, ValuesWithinTheToleranceAgreeAndOthersAreNamed) {
   fails("out.x", at::ones({1, 2}), "out.x: wanted shape [2], got [1, 2]");
   fails("out.x", at::ones({2}, at::kLong), "out.x: wanted dtype float32, got int64");
   fails("out.i", at::tensor({1, 3}), "out.i: 1 of 2 values differ, the first at [1]: wanted 2, got 3");
-  fails("out.i", at::tensor({1.0f, 2.0f}), "out.i: wanted dtype int64, got float32");
+  fails("out.i", at::tensor({1.0f, 2.0f}), "out.i: wanted dtype int32, got float32");
   fails("out.mask", at::tensor({1, 1}).to(at::kBool),
         "out.mask: 1 of 2 values differ, the first at [0]: wanted 0, got 1");
   fails("out.inf", at::zeros({1}), "out.inf: 1 of 1 values are off");
