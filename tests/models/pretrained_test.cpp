@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cstdlib>
 #include <fstream>
-#include <set>
 
 #include "support/error.h"
 #include "support/golden.h"
@@ -27,14 +27,17 @@ at::Tensor random(std::vector<int64_t> shape, uint64_t seed) {
   return at::randn(shape, make_generator(seed));
 }
 
-at::Tensor output_of(Pretrained& model) {
+at::Tensor output_of(Pretrained& model, const at::Tensor& images) {
   const at::NoGradGuard no_grad;
-  const auto shape = model.image_shape();
-  const auto images = random({2, shape.channels, shape.height, shape.width}, 8);
   if (auto* mae = dynamic_cast<ViTMaeImpl*>(&model)) return mae->forward(images, 3).pred;
   if (auto* vit = dynamic_cast<ViTImpl*>(&model)) return vit->forward(images).last_hidden_state;
   if (auto* deit = dynamic_cast<DeiTImpl*>(&model)) return deit->forward(images).last_hidden_state;
   return dynamic_cast<Dinov2Impl&>(model).forward(images).last_hidden_state;
+}
+
+at::Tensor output_of(Pretrained& model) {
+  const auto shape = model.image_shape();
+  return output_of(model, random({2, shape.channels, shape.height, shape.width}, 8));
 }
 
 // Small networks with random weights, one of each head.
@@ -110,6 +113,31 @@ TEST(Pretrained, ShardsAndFloat64AndHalfPrecisionLoadToo) {
         EXPECT_TENSOR_EQ(tensor, tensors.at(name).to(at::kDouble));
       }
     }
+  }
+}
+
+// Folders with what the network computes, for benchmarks/peers/check_vit_roundtrip.py: kept where WINNOW_PEER_FOLDERS
+// says.
+TEST(Pretrained, FoldersWithInputAndOutputReproduceThemselves) {
+  const testing::TempFolder temporary;
+  const auto* kept = std::getenv("WINNOW_PEER_FOLDERS");
+  const auto root = kept != nullptr ? std::filesystem::path(kept) : temporary.path;
+  const at::NoGradGuard no_grad;
+  int64_t number = 0;
+  for (const auto& model : small_networks()) {
+    const auto run = [](Pretrained& network, const io::TensorMap& in) {
+      const auto& images = in.at("pixel_values");
+      if (auto* mae = dynamic_cast<ViTMaeImpl*>(&network)) return mae->forward(images, in.at("noise")).pred;
+      return network.labels().empty() ? output_of(network, images) : network.classify(images);
+    };
+    const auto folder = root / (model->architecture() + "_" + std::to_string(number++));
+    save(*model, folder);
+    io::TensorMap check{{"pixel_values", random({2, 3, 8, 8}, 8)}};
+    if (dynamic_cast<ViTMaeImpl*>(model.get()) != nullptr) check["noise"] = random({2, 4}, 9);
+    check["output"] = run(*model, check);
+    io::save_safetensors(folder / "check.safetensors", check);
+    const auto stored = io::load_safetensors(folder / "check.safetensors");
+    EXPECT_TENSOR_EQ(run(*load(folder), stored), stored.at("output"));
   }
 }
 
