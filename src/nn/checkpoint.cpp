@@ -2,10 +2,11 @@
 
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
-#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
 
 #include <mutex>
 #include <set>
@@ -65,59 +66,60 @@ struct AutocastAtEnd {
   ~AutocastAtEnd() { outer.apply(); }
 };
 
-// What the second run needs. Held by the autograd node.
-struct Recompute : torch::CustomClassHolder {
-  Recompute(CheckpointFn f, std::vector<at::Generator> generators) : fn(std::move(f)), before(std::move(generators)) {}
+// The node of the graph in place of those of fn. A node of its own and not an autograd Function, which takes no list of
+// tensors; so outputs also have a history if only captured parameters need gradients.
+struct CheckpointNode : torch::autograd::Node {
+  CheckpointNode(CheckpointFn f, std::vector<at::Generator> generators)
+      : fn(std::move(f)), before(std::move(generators)) {}
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override;
+  std::string name() const override { return "WinnowCheckpoint"; }
+  void release_variables() override {
+    saved.clear();
+    released = true;
+  }
+
   CheckpointFn fn;
   RngStates before;
   AutocastState autocast;
+  std::vector<torch::autograd::SavedVariable> saved;  // the inputs
+  std::vector<size_t> differentiable;                 // which outputs have a gradient
+  bool released = false;
 };
 
-struct CheckpointFunction : torch::autograd::Function<CheckpointFunction> {
-  // `always` requires a gradient, so that outputs do even if only captured parameters need one.
-  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx,
-                                                const c10::intrusive_ptr<Recompute>& recompute,
-                                                const at::Tensor& always, const std::vector<at::Tensor>& inputs) {
-    (void)always;
-    ctx->saved_data["recompute"] = c10::IValue::make_capsule(recompute);
-    ctx->save_for_backward(inputs);
-    ctx->set_materialize_grads(false);
-    return recompute->fn(inputs);
+torch::autograd::variable_list CheckpointNode::apply(torch::autograd::variable_list&& grads) {
+  WINNOW_CHECK_KIND(torch::autograd::Engine::get_default_engine().is_checkpoint_valid(), ErrorKind::unsupported,
+                    "checkpoint: gradients must be asked for by backward(), not by autograd::grad()");
+  WINNOW_CHECK(!released, "checkpoint: a second backward pass must be announced by retain_graph in the first");
+  std::vector<at::Tensor> inputs;
+  for (const auto& variable : saved) {
+    const auto input = variable.unpack();
+    inputs.push_back(input.defined() ? input.detach().requires_grad_(input.requires_grad()) : input);
   }
-
-  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
-                                                 torch::autograd::variable_list grads) {
-    WINNOW_CHECK_KIND(torch::autograd::Engine::get_default_engine().is_checkpoint_valid(), ErrorKind::unsupported,
-                      "checkpoint: gradients must be asked for by backward(), not by autograd::grad()");
-    const auto recompute = c10::static_intrusive_pointer_cast<Recompute>(ctx->saved_data["recompute"].toCapsule());
-    std::vector<at::Tensor> inputs;
-    for (const auto& saved : ctx->get_saved_variables()) {
-      inputs.push_back(saved.defined() ? saved.detach().requires_grad_(saved.requires_grad()) : saved);
-    }
-    std::vector<at::Tensor> outputs;
-    {
-      const RngStates now(recompute->before.generators());
-      const RestoreAtEnd restore{now};
-      const AutocastAtEnd autocast{};
-      recompute->autocast.apply();
-      recompute->before.restore();
-      const at::AutoGradMode enable_grad(true);
-      outputs = recompute->fn(inputs);
-    }
-    WINNOW_CHECK(outputs.size() == grads.size(), "checkpoint: fn must return {} tensors again, got {}", grads.size(),
+  std::vector<at::Tensor> outputs;
+  {
+    const RngStates now(before.generators());
+    const RestoreAtEnd restore{now};
+    const AutocastAtEnd outer{};
+    autocast.apply();
+    before.restore();
+    const at::AutoGradMode enable_grad(true);
+    outputs = fn(inputs);
+  }
+  torch::autograd::variable_list roots, seeds;
+  for (size_t i = 0; i < differentiable.size(); ++i) {
+    WINNOW_CHECK(differentiable[i] < outputs.size(), "checkpoint: fn must return as many tensors as before, got {}",
                  outputs.size());
-    torch::autograd::variable_list roots, seeds;
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      if (!grads[i].defined() || !outputs[i].requires_grad()) continue;
-      roots.push_back(outputs[i]);
-      seeds.push_back(grads[i]);
-    }
-    if (!roots.empty()) torch::autograd::backward(roots, seeds);
-    torch::autograd::variable_list result = {at::Tensor(), at::Tensor()};  // of recompute and `always`
-    for (const auto& input : inputs) result.push_back(input.defined() ? input.grad() : input);
-    return result;
+    const auto& output = outputs[differentiable[i]];
+    if (!grads[i].defined() || !output.requires_grad()) continue;
+    roots.push_back(output);
+    seeds.push_back(grads[i]);
   }
-};
+  if (!roots.empty()) torch::autograd::backward(roots, seeds);
+  torch::autograd::variable_list result;
+  for (const auto& input : inputs) result.push_back(input.defined() ? input.grad() : input);
+  return result;
+}
 
 std::vector<at::Generator> all_generators(const std::vector<at::Tensor>& inputs,
                                           const std::vector<at::Generator>& extra) {
@@ -141,9 +143,24 @@ std::vector<at::Tensor> checkpoint(const CheckpointFn& fn, const std::vector<at:
     WINNOW_CHECK(generator.defined(), "checkpoint: generators must be defined");
   }
   if (!at::GradMode::is_enabled()) return fn(inputs);
-  const auto recompute = c10::make_intrusive<Recompute>(fn, all_generators(inputs, generators));
-  const auto always = at::empty({0}, at::kFloat).requires_grad_();
-  return CheckpointFunction::apply(recompute, always, inputs);
+  const std::shared_ptr<CheckpointNode> node(new CheckpointNode(fn, all_generators(inputs, generators)),
+                                             torch::autograd::deleteNode);
+  node->set_next_edges(torch::autograd::collect_next_edges(inputs));
+  for (const auto& input : inputs) node->saved.emplace_back(input, /*is_output=*/false);
+  std::vector<at::Tensor> outputs;
+  {
+    const at::NoGradGuard no_grad;
+    for (const auto& output : fn(inputs)) {
+      WINNOW_CHECK(output.defined(), "checkpoint: fn must return defined tensors");
+      outputs.push_back(output.detach());  // an output may be an input: that must keep its own history
+    }
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (!torch::autograd::isDifferentiableType(outputs[i].scalar_type())) continue;
+    node->differentiable.push_back(i);
+    torch::autograd::set_history(outputs[i], node);
+  }
+  return outputs;
 }
 
 at::Tensor checkpoint(const std::function<at::Tensor(const at::Tensor&)>& fn, const at::Tensor& input,
