@@ -1,12 +1,15 @@
 // Runs that are killed, stopped, starved of disk and given damaged files. Environment: WINNOW_KILLS, how often the
 // killing test kills (5 if absent).
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -125,6 +128,50 @@ TEST_F(Reliability, KilledAtRandomMomentsAndResumedTheWeightsAreEqualToTheBit) {
     EXPECT_EQ(checkpoints(out).size(), 2u);
   }
   std::printf("killed %d times\n", kills);
+}
+
+// A port of the loopback interface that nobody listens on at this moment.
+int free_port() {
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof(address);
+  const bool bound = ::bind(listener, reinterpret_cast<sockaddr*>(&address), length) == 0 &&
+                     ::getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length) == 0;
+  ::close(listener);
+  return bound ? ntohs(address.sin_port) : 0;
+}
+
+double printed_weights(const Ending& ending) {
+  const auto place = ending.out.find("weights ");
+  return place == std::string::npos ? NAN : std::stod(ending.out.substr(place + 8));
+}
+
+TEST_F(Reliability, TwoProcessesStartedByTheEnvironmentTrainToTheWeightsOfOne) {
+  const std::vector<std::string> sets = {"train.steps=60"};
+  auto alone = command(root_ / "alone", sets);
+  alone.push_back("--plain");
+  const auto wanted = run(alone);
+  ASSERT_EQ(wanted.exit_code, 0) << wanted.err;
+  const auto port = free_port();
+  ASSERT_GT(port, 0);
+  const auto rank_command = [&](int rank) {
+    std::vector<std::string> result = {"/usr/bin/env", "RANK=" + std::to_string(rank), "WORLD_SIZE=2",
+                                       "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + std::to_string(port)};
+    auto rest = command(root_ / "together", sets);
+    rest.push_back("--plain");
+    result.insert(result.end(), rest.begin(), rest.end());
+    return result;
+  };
+  Child second(rank_command(1));
+  const auto first = run(rank_command(0));
+  const auto other = second.wait();
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  ASSERT_EQ(other.exit_code, 0) << other.err;
+  EXPECT_NEAR(printed_weights(first), printed_weights(wanted), 1e-3);
+  EXPECT_EQ(printed_weights(first), printed_weights(other));
+  EXPECT_EQ(checkpoints(root_ / "together").size(), 2u);
 }
 
 TEST_F(Reliability, SignalsEndTheRunWithACheckpointAndTheirExitCode) {

@@ -33,32 +33,52 @@ struct NetImpl : torch::nn::Module {
 };
 TORCH_MODULE(Net);
 
-int body(Config& config) {
+// One number that moves with every weight.
+double projection(const torch::nn::Module& module) {
+  double sum = 0;
+  for (const auto& p : module.parameters()) {
+    const auto flat = p.detach().flatten().to(at::kDouble);
+    sum += (flat * at::cos(at::arange(flat.numel(), at::kDouble))).sum().item<double>();
+  }
+  return sum;
+}
+
+int body(Config& config, bool plain) {
   const auto options = config.read<train::TrainerOptions>("train");
   config.finish();
 
   const auto x = at::randn({200, 16}, make_generator(1));
   const auto y = x.narrow(1, 0, 4).argmax(1);
-  data::Loader loader(std::make_shared<data::TensorDataset>(x, y), {.batch_size = 16, .seed = 3, .workers = 1});
+  const auto group = train::ProcessGroup::from_environment();
+  data::Loader loader(
+      std::make_shared<data::TensorDataset>(x, y),
+      {.batch_size = 16 / group->size(), .seed = 3, .rank = group->rank(), .world_size = group->size(), .workers = 1});
   Net net(5);
+  if (plain) net->dropout->options.p = 0;
   train::FusedAdamW optimizer(train::weight_decay_groups(*net, 0.05), {.beta2 = 0.95});
   train::Trainer trainer(*net, optimizer, options);
+  trainer.set_process_group(group);
   std::puts("training");  // the sign to the test that the process is past its start
   std::fflush(stdout);
   const auto result = trainer.fit(loader, [&](const data::Batch& batch, train::StepContext& context) {
-    const auto noisy = batch.images + 0.1 * at::randn(batch.images.sizes(), context.generator);
+    auto noisy = batch.images;
+    if (!plain) noisy = noisy + 0.1 * at::randn(noisy.sizes(), context.generator);
     return train::StepResult{.loss = torch::cross_entropy_loss(net->forward(noisy), batch.labels)};
   });
+  std::printf("weights %.9g\n", projection(*net));
   return result.exit_code();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_program(argc, argv,
-                     {.name = "reliability_trainer",
-                      .summary = "Trains a small network, to be killed and resumed.",
-                      .options_table = help<train::TrainerOptions>("train"),
-                      .set_threads = [](int64_t n) { at::set_num_threads(static_cast<int>(n)); }},
-                     body);
+  bool plain = false;
+  return run_program(
+      argc, argv,
+      {.name = "reliability_trainer",
+       .summary = "Trains a small network, to be killed and resumed.",
+       .options_table = help<train::TrainerOptions>("train"),
+       .arguments = {{"--plain", &plain, "without noise and dropout, so that processes can be compared"}},
+       .set_threads = [](int64_t n) { at::set_num_threads(static_cast<int>(n)); }},
+      [&](Config& config) { return body(config, plain); });
 }
