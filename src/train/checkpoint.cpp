@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <string_view>
 #include <system_error>
@@ -90,6 +91,15 @@ void remove_oldest(const fs::path& root, int64_t keep_last) {
   }
 }
 
+// JSON would turn NaN and infinity into null without a word.
+void check_finite(const std::string& part, const nlohmann::json& values) {
+  const auto flat = values.flatten();
+  for (const auto& [key, value] : flat.items()) {
+    WINNOW_CHECK(!value.is_number_float() || std::isfinite(value.get<double>()),
+                 "save_checkpoint: {}{} must be finite, got {}", part, key, value.get<double>());
+  }
+}
+
 uint32_t sum_of(const std::string& text) {
   return crc32c(text.data(), text.size());
 }
@@ -127,6 +137,7 @@ std::vector<CheckpointEntry> list_checkpoints(const fs::path& root) {
 fs::path save_checkpoint(const fs::path& root, const Checkpoint& checkpoint, int64_t keep_last) {
   WINNOW_CHECK(checkpoint.step >= 0, "save_checkpoint: step must be >= 0, got {}", checkpoint.step);
   WINNOW_CHECK(keep_last >= 1, "save_checkpoint: keep_last must be >= 1, got {}", keep_last);
+  for (const auto& [part, state] : checkpoint.parts) check_finite(part, state.values);
   ensure_directory(root.string());
   remove_leftovers(root);
   const auto name = folder_name(checkpoint.step);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -180,11 +181,19 @@ TEST(Checkpoint, AFailedWriteLeavesTheOlderOnesAndNothingElse) {
   const TemporaryFolder root;
   save_checkpoint(root.path(), example(1), 3);
   auto unwritable = example(2);
-  unwritable.parts["optimizer"].values["rate"] = NAN;  // JSON has no NaN
-  EXPECT_ERROR(save_checkpoint(root.path(), unwritable, 3), "");
+  unwritable.parts["rng"].tensors["sparse"] = at::eye(2).to_sparse();  // fails after the files before it are written
+  EXPECT_ERROR(save_checkpoint(root.path(), unwritable, 3), "sparse");
   EXPECT_EQ(steps_under(root.path()), std::vector<int64_t>{1});
   EXPECT_TRUE(others_under(root.path()).empty());
   EXPECT_EQ(load_checkpoint(list_checkpoints(root.path())[0].path).step, 1);
+}
+
+TEST(Checkpoint, ANumberThatJsonCannotHoldIsRefused) {
+  const TemporaryFolder root;
+  auto bad = example(2);
+  bad.parts["optimizer"].values["rates"] = {1.0, NAN};
+  EXPECT_ERROR(save_checkpoint(root.path(), bad, 3), "save_checkpoint: optimizer/rates/1 must be finite, got nan");
+  EXPECT_TRUE(list_checkpoints(root.path()).empty());
 }
 
 TEST(Checkpoint, BadArgumentsAreNamed) {
