@@ -163,11 +163,17 @@ TEST(MaskedAutoencoder, TheEncoderDoesNotSeeRemovedPixels) {
   EXPECT_FALSE(at::equal(model->forward(images + (1 - hidden), 3).latent, before.latent));
 }
 
-TEST(MaskedAutoencoder, AnImageThatNeedsAGradientGivesTheSameOutput) {
+TEST(MaskedAutoencoder, AnImageThatNeedsAGradientGetsItThroughTheKeptPatches) {
   MaskedAutoencoderViT model(small());
   const auto images = pictures(3);
-  const auto out = model->forward(images, 3), again = model->forward(images.clone().requires_grad_(), 3);
-  EXPECT_TENSOR_NEAR(again.latent, out.latent, 1e-6);
+  const auto out = model->forward(images, 3);
+  const auto leaf = images.clone().requires_grad_();
+  const auto latent = model->encoder->encode(model->encoder->embed_kept(leaf, out.ids_keep));
+  EXPECT_TENSOR_NEAR(latent, out.latent, 1e-6);
+  latent.square().sum().backward();
+  const auto touched = patchify(leaf.grad(), 4).abs().sum(-1).gt(0);
+  EXPECT_TENSOR_EQ(touched, out.mask.eq(0));
+  EXPECT_ERROR(model->forward(leaf, 3), "images must not require a gradient");  // they are the targets, too
 }
 
 TEST(MaskedAutoencoder, TheOrderOfKeptTokensDoesNotMatter) {
@@ -308,7 +314,8 @@ TEST(MaskedAutoencoder, MultiplyAddsOfTheBaseModel) {
   EXPECT_NEAR(static_cast<double>(at_depth(full[0], full[1], 12)), 17.563e9, 5e5);
   // The official code embeds all 196 patches before it drops 147 of them; here only the kept ones are embedded.
   EXPECT_NEAR(static_cast<double>(at_depth(masked[0], masked[1], 12) + 147 * patch), 4.408e9, 5e5);
-  EXPECT_NEAR(static_cast<double>(at_depth(decoded[0], decoded[1], 8)), 5.373e9, 5e5);
+  // Nor is the class row sent through the last linear map.
+  EXPECT_NEAR(static_cast<double>(at_depth(decoded[0], decoded[1], 8) + 512 * 768), 5.373e9, 5e5);
   // 12 N D^2 + 2 N^2 D per block.
   EXPECT_EQ(full[1] - full[0], 12 * 197 * patch + 2 * 197 * 197 * 768);
 }
