@@ -34,14 +34,16 @@ constexpr const char* kSchemas[] = {
 
 // Stands under every backend that has no kernel of its own.
 void unsupported_device(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit::Stack* stack) {
-  std::string device = "another";
+  std::string found = "another";
   for (const auto& argument : torch::jit::last(*stack, op.schema().arguments().size())) {
-    if (argument.isTensor() && argument.toTensor().defined() && !argument.toTensor().is_cpu()) {
-      device = argument.toTensor().device().str();
-    }
+    if (!argument.isTensor() || !argument.toTensor().defined()) continue;
+    const auto& tensor = argument.toTensor();
+    if (tensor.layout() != at::kStrided) found = c10::str(tensor.layout());
+    if (!tensor.is_cpu()) found = tensor.device().str();
   }
   const auto& name = op.schema().name();
-  fail(ErrorKind::unsupported, "{}: device must be cpu, cuda or meta, got {}", name.substr(name.find(':') + 2), device);
+  fail(ErrorKind::unsupported, "{}: tensors must be dense and on cpu, cuda or meta, got {}",
+       name.substr(name.find(':') + 2), found);
 }
 
 }  // namespace

@@ -27,6 +27,10 @@ std::vector<DeviceCase> cases(at::DeviceType device) {
   return ::testing::ValuesIn(cases(at::kCUDA));
 }
 
+std::ostream& operator<<(std::ostream& out, const DeviceCase& device_case) {
+  return out << c10::DeviceTypeName(device_case.device, /*lower_case=*/true) << ' ' << dtype_name(device_case.dtype);
+}
+
 std::string case_name(const ::testing::TestParamInfo<DeviceCase>& info) {
   return c10::DeviceTypeName(info.param.device, /*lower_case=*/true) + "_" + std::string(dtype_name(info.param.dtype));
 }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ struct DeviceCase {
   at::ScalarType dtype = at::kFloat;
   double tolerance = 0;  // a fair absolute error for values of order 1 in that dtype
 };
+
+// "cpu float32": how a failing case prints.
+std::ostream& operator<<(std::ostream& out, const DeviceCase& device_case);
 
 // float64, float32, bfloat16, float16 on the device.
 ::testing::internal::ParamGenerator<DeviceCase> cpu_cases();
