@@ -20,6 +20,8 @@ at::Tensor classification_loss(const at::Tensor& logits, const at::Tensor& label
                     : classes == 1        ? std::string("regression")
                     : numbers             ? std::string("single_label_classification")
                                           : std::string("multi_label_classification");
+  WINNOW_CHECK(type == "single_label_classification" || type == "regression" || type == "multi_label_classification",
+               "classification_loss: problem_type {} is not known", type);
   if (type == "single_label_classification") {
     WINNOW_CHECK(numbers && labels.sizes() == at::IntArrayRef({B}),
                  "classification_loss: labels must be int64 of shape [{}], got {}", B, labels);
@@ -29,7 +31,6 @@ at::Tensor classification_loss(const at::Tensor& logits, const at::Tensor& label
                logits.sizes(), labels.sizes());
   const auto wanted = labels.reshape(logits.sizes()).to(logits.scalar_type());
   if (type == "regression") return at::mse_loss(logits, wanted);
-  WINNOW_CHECK(type == "multi_label_classification", "classification_loss: problem_type {} is not known", type);
   return at::binary_cross_entropy_with_logits(logits, wanted);
 }
 

@@ -7,6 +7,7 @@
 
 #include "vit_trunk.h"
 #include "winnow/core/error.h"
+#include "winnow/tensor/check.h"
 
 namespace winnow::models {
 namespace {
@@ -52,12 +53,24 @@ ViTMaeImpl::ViTMaeImpl(mae::MaskedAutoencoderViT network) : config(config_of(net
   mae = register_module("mae", std::move(network));
 }
 
+void ViTMaeImpl::check_images(const at::Tensor& images, const mae::MaeForwardOptions& how) const {
+  check_dim("ViTMae: images", images, 4);
+  check_like("ViTMae: images", images, mae->encoder->pos_embed);
+  if (how.interpolate_positions) return;
+  const auto& o = mae->encoder->options;
+  WINNOW_CHECK(images.size(2) == o.image_height && images.size(3) == o.image_width,
+               "ViTMae: images must be {} x {} (or ask for interpolate_positions), got {} x {}", o.image_height,
+               o.image_width, images.size(2), images.size(3));
+}
+
 mae::MaeOutput ViTMaeImpl::forward(const at::Tensor& images, const at::Tensor& noise,
                                    const mae::MaeForwardOptions& how) {
+  check_images(images, how);
   return mae->forward(images, noise, how);
 }
 
 mae::MaeOutput ViTMaeImpl::forward(const at::Tensor& images, uint64_t seed, const mae::MaeForwardOptions& how) {
+  check_images(images, how);
   return mae->forward(images, seed, how);
 }
 

@@ -42,7 +42,7 @@ at::Tensor pool(const torch::nn::Linear& pooler, const std::string& activation, 
 // Refuses a pooler_act that pool() does not know.
 void check_pooler_act(const char* what, const std::string& activation);
 
-// A linear layer with weights N(0, deviation) cut at two deviations and zero bias.
+// A linear layer with weights N(0, deviation) and zero bias.
 torch::nn::Linear make_head(int64_t in, int64_t out, uint64_t seed, double deviation = 0.02);
 
 // The config of a trunk that exists. Throws winnow::Error (argument) where the members of a config cannot say it.

@@ -29,6 +29,9 @@ struct ViTMaeImpl : Pretrained {
 
   ViTMaeConfig config;
   mae::MaskedAutoencoderViT mae{nullptr};
+
+ private:
+  void check_images(const at::Tensor& images, const mae::MaeForwardOptions& how) const;
 };
 TORCH_MODULE(ViTMae);
 
