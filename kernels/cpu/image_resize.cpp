@@ -41,26 +41,40 @@ HWY_INLINE hn::Vec<D32> pair_products(D32 d32, V16 a, V16 b) {
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// Four output pixels of one RGB row at a time. A tap pair of one pixel is gathered as (r r g g b b - -), 16 bits each,
-// and multiplied by (w0 w1 w0 w1 ...), so that a vector of four 32-bit sums is r, g, b, unused. `row` must be readable
-// for 4 bytes past the last tap.
-void scale_row_rgb(const uint8_t* row, const ResizeAxis& axis, int64_t out_width, uint8_t* out) {
-  const hn::FixedTag<uint8_t, 16> d8;
-  const hn::FixedTag<int16_t, 8> d16;
-  const hn::FixedTag<int32_t, 4> d32;
+// Rows that go through the horizontal pass side by side, one in each 128-bit block.
+constexpr int64_t kRowsAtOnce = HWY_CAP_GE256 ? 2 : 1;
+
+// kCount RGB rows, `stride` bytes apart, four output pixels at a time. A tap pair of one pixel is gathered as (r r g g
+// b b - -), 16 bits each, and multiplied by (w0 w1 w0 w1 ...), so that a block of four 32-bit sums is r, g, b, unused.
+// Rows must be readable for 4 bytes past the last tap.
+template <int64_t kCount>
+void scale_rows_rgb(const uint8_t* rows, int64_t stride, const ResizeAxis& axis, int64_t out_width, uint8_t* out,
+                    int64_t out_stride) {
+  const hn::FixedTag<uint8_t, 16 * kCount> d8;
+  const hn::FixedTag<uint8_t, 16> d8_block;
+  const hn::Repartition<int16_t, decltype(d8)> d16;
+  const hn::Repartition<int32_t, decltype(d8)> d32;
+  const hn::FixedTag<int16_t, 8> d16_block;
+  const hn::FixedTag<uint64_t, 2> d64_block;
   alignas(16) static constexpr uint8_t kFirstPair[16] = {0, 128, 3, 128, 1,   128, 4,   128,
                                                          2, 128, 5, 128, 128, 128, 128, 128};
   alignas(16) static constexpr uint8_t kSecondPair[16] = {6, 128, 9,  128, 7,   128, 10,  128,
                                                           8, 128, 11, 128, 128, 128, 128, 128};
   alignas(16) static constexpr uint8_t kPlanes[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
-  const auto first_pair = hn::Load(d8, kFirstPair), second_pair = hn::Load(d8, kSecondPair),
-             planes = hn::Load(d8, kPlanes);
+  const auto first_pair = hn::LoadDup128(d8, kFirstPair), second_pair = hn::LoadDup128(d8, kSecondPair);
+  const auto planes = hn::Load(d8_block, kPlanes);
+
   const auto pixel = [&](int64_t x) HWY_ATTR {
-    const uint8_t* from = row + 3 * axis.first[x];
+    const uint8_t* from = rows + 3 * axis.first[x];
     const int16_t* weights = axis.weights + x * axis.taps;
     auto sum = hn::Set(d32, kHalf);
-    for (int64_t t = 0; t < axis.taps; t += 4) {
-      const auto bytes = hn::LoadU(d8, from + 3 * t);
+    for (int64_t t = 0; t < axis.taps; t += 4, from += 12) {
+      hn::Vec<decltype(d8)> bytes;
+      if constexpr (kCount == 2) {
+        bytes = hn::Combine(d8, hn::LoadU(d8_block, from + stride), hn::LoadU(d8_block, from));
+      } else {
+        bytes = hn::LoadU(d8_block, from);
+      }
       int32_t w[2];
       std::memcpy(w, weights + t, sizeof(w));
       const auto w01 = hn::BitCast(d16, hn::Set(d32, w[0])), w23 = hn::BitCast(d16, hn::Set(d32, w[1]));
@@ -69,23 +83,79 @@ void scale_row_rgb(const uint8_t* row, const ResizeAxis& axis, int64_t out_width
     }
     return hn::ShiftRight<kResizeBits>(sum);
   };
-  const hn::FixedTag<uint8_t, 8> d8_half;
-  const hn::FixedTag<int16_t, 4> d16_half;
+  // Two pixels of each row as bytes: the pixels of row 0, then those of row 1.
+  const auto two_pixels = [&](int64_t x) HWY_ATTR {
+    const hn::FixedTag<uint8_t, 8 * kCount> d8_half;
+    if constexpr (kCount == 2) {
+      return hn::DemoteTo(d8_half, hn::ReorderDemote2To(d16, pixel(x), pixel(x + 1)));  // 256 bits: block by block
+    } else {
+      const hn::FixedTag<int16_t, 4> d16_half;
+      return hn::DemoteTo(
+          d8_half, hn::Combine(d16_block, hn::DemoteTo(d16_half, pixel(x + 1)), hn::DemoteTo(d16_half, pixel(x))));
+    }
+  };
+  const auto store = [&](auto four, uint8_t* to) HWY_ATTR {
+    alignas(16) uint8_t stored[16];
+    hn::Store(hn::TableLookupBytes(four, planes), d8_block, stored);
+    for (int64_t c = 0; c < 3; ++c) std::memcpy(to + c * out_width, stored + 4 * c, 4);
+  };
+
   int64_t x = 0;
   for (; x + 4 <= out_width; x += 4) {
-    const auto low = hn::Combine(d16, hn::DemoteTo(d16_half, pixel(x + 1)), hn::DemoteTo(d16_half, pixel(x)));
-    const auto high = hn::Combine(d16, hn::DemoteTo(d16_half, pixel(x + 3)), hn::DemoteTo(d16_half, pixel(x + 2)));
-    const auto bytes = hn::Combine(d8, hn::DemoteTo(d8_half, high), hn::DemoteTo(d8_half, low));
-    alignas(16) uint8_t stored[16];
-    hn::Store(hn::TableLookupBytes(bytes, planes), d8, stored);
-    std::memcpy(out + x, stored, 4);
-    std::memcpy(out + out_width + x, stored + 4, 4);
-    std::memcpy(out + 2 * out_width + x, stored + 8, 4);
+    const auto low = two_pixels(x), high = two_pixels(x + 2);
+    if constexpr (kCount == 2) {
+      const auto low64 = hn::BitCast(d64_block, low), high64 = hn::BitCast(d64_block, high);
+      store(hn::BitCast(d8_block, hn::InterleaveLower(d64_block, low64, high64)), out + x);
+      store(hn::BitCast(d8_block, hn::InterleaveUpper(d64_block, low64, high64)), out + out_stride + x);
+    } else {
+      store(hn::Combine(d8_block, high, low), out + x);
+    }
   }
   for (; x < out_width; ++x) {
-    alignas(16) int32_t sums[4];
+    alignas(32) int32_t sums[4 * kCount];
     hn::Store(pixel(x), d32, sums);
-    for (int64_t c = 0; c < 3; ++c) out[c * out_width + x] = static_cast<uint8_t>(std::clamp(sums[c], 0, 255));
+    for (int64_t r = 0; r < kCount; ++r) {
+      for (int64_t c = 0; c < 3; ++c) {
+        out[r * out_stride + c * out_width + x] = static_cast<uint8_t>(std::clamp(sums[4 * r + c], 0, 255));
+      }
+    }
+  }
+}
+
+// Four grey rows at a time, each `stride` bytes apart: four taps of each row fill a block.
+void scale_four_grey_rows(const uint8_t* rows, int64_t stride, const ResizeAxis& axis, int64_t out_width,
+                          uint8_t* out) {
+  const hn::FixedTag<int32_t, 1> d32_one;
+  const hn::FixedTag<int32_t, 2> d32_two;
+  const hn::FixedTag<int32_t, 4> d32;
+  const hn::FixedTag<int16_t, 8> d16;
+  const hn::FixedTag<uint8_t, 16> d8;
+  const hn::FixedTag<uint8_t, 8> d8_half;
+  const hn::FixedTag<uint64_t, 2> d64;
+  for (int64_t x = 0; x < out_width; ++x) {
+    const uint8_t* from = rows + axis.first[x];
+    const int16_t* weights = axis.weights + x * axis.taps;
+    auto upper = hn::Zero(d32), lower = hn::Zero(d32);  // two partial sums for each of rows 0, 1 and of rows 2, 3
+    for (int64_t t = 0; t < axis.taps; t += 4) {
+      const auto taps_of = [&](int64_t r) HWY_ATTR {
+        int32_t four;
+        std::memcpy(&four, from + r * stride + t, sizeof(four));
+        return hn::Set(d32_one, four);
+      };
+      const auto first = hn::Combine(d32_two, taps_of(1), taps_of(0)),
+                 second = hn::Combine(d32_two, taps_of(3), taps_of(2));
+      const auto bytes = hn::BitCast(d8, hn::Combine(d32, second, first));
+      uint64_t w;
+      std::memcpy(&w, weights + t, sizeof(w));
+      const auto w0123 = hn::BitCast(d16, hn::Set(d64, w));
+      upper = hn::Add(upper, pair_products(d32, hn::PromoteTo(d16, hn::LowerHalf(d8_half, bytes)), w0123));
+      lower = hn::Add(lower, pair_products(d32, hn::PromoteTo(d16, hn::UpperHalf(d8_half, bytes)), w0123));
+    }
+    const auto even = hn::ConcatEven(d32, lower, upper), odd = hn::ConcatOdd(d32, lower, upper);
+    const auto sums = hn::ShiftRight<kResizeBits>(hn::Add(hn::Add(even, odd), hn::Set(d32, kHalf)));
+    alignas(16) int32_t stored[4];
+    hn::Store(hn::Min(hn::Max(sums, hn::Zero(d32)), hn::Set(d32, 255)), d32, stored);
+    for (int64_t r = 0; r < 4; ++r) out[r * out_width + x] = static_cast<uint8_t>(stored[r]);
   }
 }
 #endif
@@ -152,30 +222,38 @@ void image_resize(const ImageResize& job, int64_t begin, int64_t end) {
   const int64_t missing = job.rows.first[end - 1] + job.rows.taps - to;
   std::memset(job.scratch + (to - from) * row_bytes, 0, static_cast<size_t>(missing * row_bytes));
 
-  // The vector loop reads whole groups of taps and 4 bytes more. Where that leaves the picture, it reads a padded copy.
-  const int64_t reach = std::max(job.box_width, job.columns.taps) * job.channels + 4;
-  uint8_t* padded = job.scratch + std::max(job.box_height, job.rows.taps) * row_bytes;
-  const uint8_t* picture_end = job.image + (job.height - 1) * job.stride + job.width * job.channels;
-  for (int64_t y = from; y < to; ++y) {
-    const uint8_t* row = job.image + (job.top + y) * job.stride + job.left * job.channels;
-    uint8_t* out = job.scratch + (y - from) * row_bytes;
+  int64_t y = from;
+  const auto row_at = [&](int64_t r) { return job.image + (job.top + r) * job.stride + job.left * job.channels; };
+  const auto out_at = [&](int64_t r) { return job.scratch + (r - from) * row_bytes; };
 #if HWY_TARGET != HWY_SCALAR
-    if (job.channels == 3) {
-      if (picture_end - row < reach) {
-        const int64_t readable = picture_end - row;
-        std::memcpy(padded, row, static_cast<size_t>(readable));
-        std::memset(padded + readable, 0, static_cast<size_t>(reach - readable));
-        row = padded;
-      }
-      scale_row_rgb(row, job.columns, job.out_width, out);
-      continue;
+  // The vector loops read whole groups of taps and up to 4 bytes more. Where that leaves the picture, they read a
+  // padded copy.
+  const int64_t reach = std::max(job.box_width, job.columns.taps) * job.channels + 4;
+  const uint8_t* picture_end = job.image + (job.height - 1) * job.stride + job.width * job.channels;
+  const auto readable = [&](int64_t r) { return picture_end - row_at(r) >= reach; };
+  if (job.channels == 1) {
+    for (; y + 4 <= to && readable(y + 3); y += 4) {
+      scale_four_grey_rows(row_at(y), job.stride, job.columns, job.out_width, out_at(y));
     }
-#endif
-    scale_row_plain(row, job.columns, job.channels, job.box_width, job.out_width, out);
   }
-  (void)padded, (void)picture_end, (void)reach;
+  if (job.channels == 3) {
+    for (; y + kRowsAtOnce <= to && readable(y + kRowsAtOnce - 1); y += kRowsAtOnce) {
+      scale_rows_rgb<kRowsAtOnce>(row_at(y), job.stride, job.columns, job.out_width, out_at(y), row_bytes);
+    }
+    uint8_t* padded = job.scratch + std::max(job.box_height, job.rows.taps) * row_bytes;
+    for (; y < to; ++y) {
+      const int64_t there = std::min<int64_t>(picture_end - row_at(y), reach);
+      std::memcpy(padded, row_at(y), static_cast<size_t>(there));
+      std::memset(padded + there, 0, static_cast<size_t>(reach - there));
+      scale_rows_rgb<1>(padded, 0, job.columns, job.out_width, out_at(y), 0);
+    }
+  }
+#endif
+  for (; y < to; ++y) {
+    scale_row_plain(row_at(y), job.columns, job.channels, job.box_width, job.out_width, out_at(y));
+  }
 
-  for (int64_t y = begin; y < end; ++y) {
+  for (y = begin; y < end; ++y) {
     const uint8_t* rows = job.scratch + (job.rows.first[y] - from) * row_bytes;
     const int16_t* weights = job.rows.weights + y * job.rows.taps;
     for (int64_t c = 0; c < job.channels; ++c) {
