@@ -30,6 +30,7 @@ void Table::report(const std::string& name, double value) {
 }
 
 void Table::add(const std::string& name, double value, Rule rule, double mark, double baseline) {
+  log_info("  {}: {:.4f}", name, value);
   for (auto& row : rows_) {
     if (row.name != name) continue;
     WINNOW_CHECK(row.rule == rule && row.mark == mark && row.baseline == baseline,
@@ -114,12 +115,12 @@ io::Json to_json(const Table& table) {
 
 int run(const std::string& name, int argc, char** argv, const Experiment& experiment, const About& about) {
   bool quick = false;
-  int64_t seeds = about.seeds, first = 1, threads = 1;
+  int64_t seeds = about.seeds, first = 0, threads = 1;
   std::string json;
   ProgramInfo info{.name = name + "_claim",
                    .summary = about.claim + (about.minutes.empty() ? "" : " " + about.minutes + "."),
                    .arguments = {{"--seeds", &seeds, "number of seeds"},
-                                 {"--first-seed", &first, "the first of them"},
+                                 {"--first-seed", &first, "the first of them; 0: 1, or that of the quick run"},
                                  {"--quick", &quick, "one seed, few steps, looser marks"},
                                  {"--json", &json, "write the result to this file"}},
                    .set_threads = [&](int64_t n) { threads = n; }};
@@ -128,6 +129,7 @@ int run(const std::string& name, int argc, char** argv, const Experiment& experi
     if (first < 0) throw UsageError(fmt::format("--first-seed must be >= 0, got {}", first));
     at::set_num_threads(static_cast<int>(threads));
     if (quick) seeds = 1;
+    if (first == 0) first = quick ? about.quick_seed : 1;
     const auto start = std::chrono::steady_clock::now();
     Table table(quick);
     for (int64_t i = 0; i < seeds; ++i) {

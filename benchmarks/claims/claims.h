@@ -61,12 +61,13 @@ struct About {
   std::string claim = "";    // in one sentence, with the paper
   std::string minutes = "";  // of the full run on 2 cores, and of the quick one
   int64_t seeds = 3;
+  int64_t quick_seed = 1;  // the one seed of a quick run, unless --first-seed says another
 };
 
 // Measures what one seed gives into the table, with the same names for every seed.
 using Experiment = std::function<void(uint64_t seed, Table& table)>;
 
-// Options: --seeds N, --first-seed S, --quick, --json FILE, --threads N (1 by default: neighbours on the machine then
+// Options: --seeds N, --first-seed S (1), --quick, --json FILE, --threads N (1 by default: neighbours on the machine then
 // slow the run but do not stall it), --help. Prints a line per row and the processor, and writes the same as JSON.
 int run(const std::string& name, int argc, char** argv, const Experiment& experiment, const About& about = {});
 
