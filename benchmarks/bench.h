@@ -61,6 +61,7 @@ class Report {
   Comparison measure(const std::string& name, const Side& ours, const Side& other, const CompareOptions& options,
                      int64_t threads);
   bool smoke_ = false;
+  bool one_thread_ = false;
   std::vector<Comparison> comparisons_;
   std::vector<std::pair<std::string, double>> notes_;
 };

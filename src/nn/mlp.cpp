@@ -3,7 +3,6 @@
 #include <ATen/ops/linear.h>
 
 #include "winnow/core/error.h"
-#include "winnow/tensor/activation.h"
 
 namespace winnow {
 
@@ -48,11 +47,6 @@ at::Tensor MlpImpl::forward(const at::Tensor& x) {
   if (gate) {
     hidden =
         activate(at::linear(x, gate->weight, gate->bias), options.activation) * at::linear(x, fc1->weight, fc1->bias);
-  } else if (options.activation == Activation::gelu && options.bias && x.is_cpu() && x.scalar_type() == at::kFloat) {
-    hidden = at::linear(x, fc1->weight);  // under autocast of a lower precision than x
-    hidden = hidden.scalar_type() == at::kFloat
-                 ? bias_gelu(hidden, fc1->bias)
-                 : activate(hidden + fc1->bias.to(hidden.scalar_type()), options.activation);
   } else {
     hidden = activate(at::linear(x, fc1->weight, fc1->bias), options.activation);
   }

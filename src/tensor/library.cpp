@@ -24,8 +24,6 @@ constexpr const char* kSchemas[] = {
     "Tensor)",
     "masked_patch_loss_backward(Tensor scale, Tensor pred, Tensor images, Tensor weight, Tensor mean, "
     "Tensor inverse_deviation, int patch) -> Tensor",
-    "bias_gelu(Tensor x, Tensor bias) -> Tensor",
-    "bias_gelu_backward(Tensor grad, Tensor x, Tensor bias) -> (Tensor, Tensor)",
     "add_layer_norm(Tensor x, Tensor? delta, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, "
     "Tensor)",
     "add_layer_norm_backward(Tensor? grad_sum, Tensor grad_normalized, Tensor sum, Tensor mean, Tensor rstd, "

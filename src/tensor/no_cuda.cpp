@@ -1,6 +1,5 @@
 // Takes the place of kernels/cuda where winnow is built without CUDA: every call of a CUDA kernel is answered here.
 #include "winnow/core/error.h"
-#include "winnow/kernels/bias_gelu.h"
 #include "winnow/kernels/gather_tokens.h"
 #include "winnow/kernels/image_resize.h"
 #include "winnow/kernels/layer_norm.h"
@@ -72,19 +71,6 @@ void masked_patch_loss_backward(const MaskedPatchLoss<float>&, const float*, con
 }
 void masked_patch_loss_backward(const MaskedPatchLoss<double>&, const double*, const double*, const double*, double*,
                                 int64_t, cudaStream_t) {
-  absent();
-}
-
-void bias_gelu(const float*, const float*, int64_t, int64_t, float*, cudaStream_t) {
-  absent();
-}
-void bias_gelu(const double*, const double*, int64_t, int64_t, double*, cudaStream_t) {
-  absent();
-}
-void bias_gelu_backward(const float*, const float*, const float*, int64_t, int64_t, float*, float*, cudaStream_t) {
-  absent();
-}
-void bias_gelu_backward(const double*, const double*, const double*, int64_t, int64_t, double*, double*, cudaStream_t) {
   absent();
 }
 

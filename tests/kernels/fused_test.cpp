@@ -5,73 +5,10 @@
 
 #include "kernels/targets.h"
 #include "support/awkward_sizes.h"
-#include "winnow/kernels/bias_gelu.h"
 #include "winnow/kernels/layer_norm.h"
 
 namespace winnow::kernels {
 namespace {
-
-double gelu(double x) {
-  return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
-}
-double gelu_slope(double x) {
-  return 0.5 * std::erfc(-x / std::sqrt(2.0)) + x * std::exp(-x * x / 2) / std::sqrt(2 * std::acos(-1.0));
-}
-
-TEST(BiasGeluKernel, IsWithinItsPromiseOfTheExactValueOnEveryTarget) {
-  on_every_target([] {
-    std::vector<float> x;
-    for (float v = -12.0F; v < 12.0F; v += 0.0037F) x.push_back(v);
-    const auto count = static_cast<int64_t>(x.size());
-    const std::vector<float> zero(x.size(), 0.0F), one(x.size(), 1.0F);
-    std::vector<float> y(x.size()), slope(x.size()), sums(x.size());
-    cpu::bias_gelu(x.data(), zero.data(), count, y.data(), 0, 1);
-    cpu::bias_gelu_backward(one.data(), x.data(), zero.data(), 1, count, slope.data(), sums.data(), 0, 1);
-    for (size_t i = 0; i < x.size(); ++i) {
-      const auto v = static_cast<double>(x[i]);
-      ASSERT_NEAR(static_cast<double>(y[i]), gelu(v), 1e-6 * (1 + std::abs(v))) << v;
-      ASSERT_NEAR(static_cast<double>(slope[i]), gelu_slope(v), 1e-6 * (1 + std::abs(v))) << v;
-    }
-    EXPECT_EQ(sums, slope);
-  });
-}
-
-TEST(BiasGeluKernel, AddsTheBiasAndSumsItsGradientOverRowsOnEveryTarget) {
-  on_every_target([] {
-    for (const auto width : testing::awkward_sizes()) {
-      constexpr int64_t kRows = kBiasGeluBlock + 3;  // two blocks, the second short
-      const auto x = normal_values<float>(kRows * width, 1), bias = normal_values<float>(width, 2);
-      const auto grad = normal_values<float>(kRows * width, 3);
-      std::vector<float> y(x.size()), grad_x(x.size()), partial(static_cast<size_t>(2 * width));
-      cpu::bias_gelu(x.data(), bias.data(), width, y.data(), 0, kRows);
-      cpu::bias_gelu_backward(grad.data(), x.data(), bias.data(), kRows, width, grad_x.data(), partial.data(), 0, 2);
-      for (int64_t j = 0; j < width; ++j) {
-        double sum = 0;
-        for (int64_t r = 0; r < kRows; ++r) {
-          const auto at = static_cast<size_t>(r * width + j);
-          const double v = static_cast<double>(x[at]) + static_cast<double>(bias[static_cast<size_t>(j)]);
-          ASSERT_NEAR(static_cast<double>(y[at]), gelu(v), 5e-6);
-          ASSERT_NEAR(static_cast<double>(grad_x[at]), static_cast<double>(grad[at]) * gelu_slope(v), 1e-5);
-          sum += static_cast<double>(grad_x[at]);
-        }
-        ASSERT_NEAR(static_cast<double>(partial[static_cast<size_t>(j)] + partial[static_cast<size_t>(width + j)]), sum,
-                    1e-4);
-      }
-    }
-  });
-}
-
-TEST(BiasGeluKernel, NanStaysInItsPlaceAndTheTailsAreExact) {
-  on_every_target([] {
-    const std::vector<float> x{std::numeric_limits<float>::quiet_NaN(), 1.0F, -40.0F, 40.0F}, zero(4, 0.0F);
-    std::vector<float> y(4);
-    cpu::bias_gelu(x.data(), zero.data(), 4, y.data(), 0, 1);
-    EXPECT_TRUE(std::isnan(y[0]));
-    EXPECT_NEAR(y[1], 0.8413447F, 1e-6F);
-    EXPECT_EQ(y[2], 0.0F);
-    EXPECT_EQ(y[3], 40.0F);
-  });
-}
 
 template <typename T>
 void check_layer_norm(int64_t width, bool with_delta, double tolerance) {

@@ -6,7 +6,6 @@
 #include "support/devices.h"
 #include "support/error.h"
 #include "support/tensor_near.h"
-#include "winnow/tensor/activation.h"
 #include "winnow/tensor/generator.h"
 #include "winnow/tensor/gradcheck.h"
 #include "winnow/tensor/norm.h"
@@ -24,26 +23,6 @@ class Fused : public DeviceTest {
 };
 INSTANTIATE_TEST_SUITE_P(Cpu, Fused, testing::cpu_cases(), case_name);
 INSTANTIATE_TEST_SUITE_P(Cuda, Fused, testing::cuda_cases(), case_name);
-
-TEST_P(Fused, BiasGeluIsTheGeluOfTheSum) {
-  for (const auto F : testing::awkward_sizes_and_empty()) {
-    const auto x = randn({F, 3, 2}, 1).permute({2, 1, 0});  // [2, 3, F], not contiguous
-    const auto bias = randn({F}, 2);
-    const auto out = bias_gelu(x, bias);
-    EXPECT_EQ(out.scalar_type(), GetParam().dtype);
-    EXPECT_TENSOR_NEAR(out, at::gelu(wide(x) + wide(bias)), 2 * tolerance());
-  }
-}
-
-TEST_P(Fused, BiasGeluGradientsAgreeWithTheComposition) {
-  auto x = randn({70, 9}, 1).requires_grad_(), bias = randn({9}, 2).requires_grad_();
-  const auto weight = randn({70, 9}, 3);
-  (bias_gelu(x, bias) * weight).sum().backward();
-  auto x64 = wide(x).requires_grad_(), bias64 = wide(bias).requires_grad_();
-  (at::gelu(x64 + bias64) * wide(weight)).sum().backward();
-  EXPECT_TENSOR_NEAR(x.grad(), x64.grad(), 2 * tolerance());
-  EXPECT_TENSOR_NEAR(bias.grad(), bias64.grad(), 20 * tolerance());
-}
 
 TEST_P(Fused, LayerNormAgreesWithItsDefinition) {
   for (const auto D : {1, 3, 8, 17, 64, 65}) {
@@ -80,14 +59,12 @@ TEST_P(Fused, NanStaysInItsRow) {
   const auto normalized = layer_norm(x, ones, zeros).isnan();
   EXPECT_TRUE(normalized[1].all().item<bool>());
   EXPECT_EQ(normalized.sum().item<int64_t>(), 8);
-  EXPECT_EQ(bias_gelu(x, zeros).isnan().sum().item<int64_t>(), 1);
 }
 
 TEST_P(Fused, EmptyBatchesGiveZeroParameterGradients) {
   auto weight = at::ones({4}, options()).requires_grad_(), bias = at::ones({4}, options()).requires_grad_();
   const auto x = randn({0, 4});
-  (layer_norm(x, weight, bias).sum() + bias_gelu(x, bias).sum() + add_layer_norm(x, x, weight, bias).sum.sum())
-      .backward();
+  (layer_norm(x, weight, bias).sum() + add_layer_norm(x, x, weight, bias).sum.sum()).backward();
   EXPECT_TENSOR_NEAR(weight.grad(), at::zeros({4}), 0);
   EXPECT_TENSOR_NEAR(bias.grad(), at::zeros({4}), 0);
 }
@@ -95,9 +72,6 @@ TEST_P(Fused, EmptyBatchesGiveZeroParameterGradients) {
 TEST(FusedGradients, AgreeWithDifferences) {
   auto generator = make_generator(5);
   const auto make = [&](at::IntArrayRef shape) { return at::randn(shape, generator, at::kDouble).requires_grad_(); };
-  const auto gelu =
-      gradcheck([](const auto& in) { return std::vector{bias_gelu(in[0], in[1])}; }, {make({3, 5}), make({5})});
-  EXPECT_TRUE(gelu.passed) << gelu.message;
   const auto norm = gradcheck([](const auto& in) { return std::vector{layer_norm(in[0], in[1], in[2], 1e-2)}; },
                               {make({3, 5}), make({5}), make({5})});
   EXPECT_TRUE(norm.passed) << norm.message;
@@ -128,7 +102,7 @@ TEST(FusedGradients, DoNotDependOnTheThreadsAndRefuseDoubleBackward) {
   const auto gradients = [&](int threads) {
     const int before = at::get_num_threads();
     at::set_num_threads(threads);
-    const auto y = layer_norm(bias_gelu(x, bias), weight, bias).square().sum();
+    const auto y = layer_norm(x, weight, bias).square().sum();
     const auto grads = torch::autograd::grad({y}, {x, weight, bias});
     at::set_num_threads(before);
     return grads;
@@ -138,19 +112,11 @@ TEST(FusedGradients, DoNotDependOnTheThreadsAndRefuseDoubleBackward) {
   const auto twice = [&](const at::Tensor& y) {
     torch::autograd::grad({y.square().sum()}, {x}, {}, std::nullopt, /*create_graph=*/true);
   };
-  EXPECT_ERROR(twice(bias_gelu(x, bias)), "bias_gelu: double backward is not supported");
   EXPECT_ERROR(twice(layer_norm(x, weight, bias)), "layer_norm: double backward is not supported");
 }
 
 TEST(FusedErrors, NameTheArgumentTheWantedAndTheFound) {
   const auto x = at::zeros({2, 4}), four = at::zeros({4}), five = at::zeros({5});
-  EXPECT_ERROR(bias_gelu({}, four), "bias_gelu: x must be a tensor, got none");
-  EXPECT_ERROR(bias_gelu(x, {}), "bias_gelu: bias must be a tensor, got none");
-  EXPECT_ERROR(bias_gelu(x, five), "bias_gelu: bias must have shape [4], got [5]");
-  EXPECT_ERROR(bias_gelu(x, four.to(at::kDouble)), "bias_gelu: bias must be float32 on cpu, got float64 on cpu");
-  EXPECT_ERROR(bias_gelu(x.to(at::kInt), four),
-               "bias_gelu: x must be float64, float32, float16 or bfloat16, got int32");
-  EXPECT_ERROR(bias_gelu(at::zeros({}), four), "bias_gelu: x must have at least 1 dimension, got shape []");
   EXPECT_ERROR(layer_norm({}, four, four), "layer_norm: x must be a tensor, got none");
   EXPECT_ERROR(layer_norm(x, five, four), "layer_norm: weight must have shape [4], got [5]");
   EXPECT_ERROR(layer_norm(x, four, five), "layer_norm: bias must have shape [4], got [5]");
