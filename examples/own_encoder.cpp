@@ -1,7 +1,7 @@
 // Pre-trains a network of one's own, here a small convolutional MLP-mixer, as a masked autoencoder: derive from
 // mae::Encoder, say its geometry, how an image becomes tokens and how the kept tokens are encoded.
 //   ./dev data fashion-mnist && build/release/bin/own_encoder
-// 600 steps take about a minute on one core; the held-out error ends near 0.45 of that of the mean image.
+// 600 steps take half a minute on one core; the held-out error ends near 0.36, that of the mean image is 0.70.
 
 #include <ATen/ATen.h>
 #include <fmt/core.h>
