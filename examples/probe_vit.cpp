@@ -2,7 +2,7 @@
 // nearest neighbours, beside the same encoder at random initialisation.
 //   build/release/bin/probe_vit --model runs/demo --config configs/mae/demo.yaml
 // Reads folders of ViT-MAE and ViT; the sections data and evaluation say on which pictures. A minute for the demo's
-// model: with 10 labels a class near 67 against 50 %.
+// model: with 10 labels a class near 62 against 47 %.
 
 #include <ATen/ATen.h>
 #include <fmt/core.h>
