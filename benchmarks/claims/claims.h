@@ -67,8 +67,8 @@ struct About {
 // Measures what one seed gives into the table, with the same names for every seed.
 using Experiment = std::function<void(uint64_t seed, Table& table)>;
 
-// Options: --seeds N, --first-seed S (1), --quick, --json FILE, --threads N (1 by default: neighbours on the machine then
-// slow the run but do not stall it), --help. Prints a line per row and the processor, and writes the same as JSON.
+// Options: --seeds N, --first-seed S (1), --quick, --json FILE, --threads N (1 by default: neighbours on the machine
+// then slow the run but do not stall it), --help. Prints a line per row and the processor, and writes the same as JSON.
 int run(const std::string& name, int argc, char** argv, const Experiment& experiment, const About& about = {});
 
 }  // namespace winnow::claims
