@@ -193,9 +193,13 @@ std::vector<std::string> ProcessGroup::all_gather(const std::string& bytes) {
   std::vector<std::string> result;
   for (int64_t from = 0; from < size_; ++from) {
     const auto length = lengths[from].item<int64_t>();
+    if (length == 0) {  // an empty tensor has no memory to point at
+      result.emplace_back();
+      continue;
+    }
     const auto buffer = at::zeros({length}, at::kByte);
     if (from == rank_) std::memcpy(buffer.data_ptr(), bytes.data(), bytes.size());
-    if (length > 0) broadcast(buffer, from);
+    broadcast(buffer, from);
     result.emplace_back(static_cast<const char*>(buffer.const_data_ptr()), static_cast<size_t>(length));
   }
   return result;
