@@ -8,6 +8,7 @@
 #include <cstring>
 #include <optional>
 
+#include "addressable.h"
 #include "swap_bytes.h"
 #include "winnow/core/atomic_file.h"
 #include "winnow/core/error.h"
@@ -176,11 +177,17 @@ at::Tensor parse_npy(Bytes bytes, const std::string& name) {
   const auto width = c10::elementSize(header.type);
   uint64_t wanted = width;
   bool fits = true;
-  for (const auto size : header.shape)
+  Addressable addressable(width);
+  bool described = true;
+  for (const auto size : header.shape) {
     fits = fits && !__builtin_mul_overflow(wanted, static_cast<uint64_t>(size), &wanted);
+    described = addressable.add(static_cast<uint64_t>(size));
+  }
   WINNOW_CHECK_KIND(
       fits && wanted == data.size(), ErrorKind::file, "{}: npy shape {} of {} needs {} bytes of data, the file has {}",
       name, at::IntArrayRef(header.shape), header.type, fits ? std::to_string(wanted) : "more than 2^64", data.size());
+
+  WINNOW_CHECK_KIND(described, ErrorKind::file, "{}: npy shape {} is too large", name, at::IntArrayRef(header.shape));
 
   auto shape = header.shape;
   if (header.fortran) std::reverse(shape.begin(), shape.end());

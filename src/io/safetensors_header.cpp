@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "addressable.h"
 #include "winnow/core/error.h"
 #include "winnow/core/text.h"
 #include "winnow/io/json.h"
@@ -56,12 +57,13 @@ class EntryReader {
 
     check(shape.is_array() && shape.size() <= kMaxDimensions, "shape must be a list of at most 64 sizes");
     uint64_t bytes = element;
+    Addressable addressable(element);
     for (const auto& item : shape) {
       uint64_t size = 0;
       check(read_count(item, size), "shape must hold integers >= 0");
       entry.shape.push_back(static_cast<int64_t>(size));
-      check(!__builtin_mul_overflow(bytes, size, &bytes) && bytes <= uint64_t{std::numeric_limits<int64_t>::max()},
-            "shape overflows");
+      check(addressable.add(size), "shape overflows");
+      bytes *= size;
     }
 
     check(offsets.is_array() && offsets.size() == 2 && read_count(offsets[0], entry.begin) &&

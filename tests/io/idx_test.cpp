@@ -61,6 +61,8 @@ TEST(Idx, WhatIsNotIdxIsRefused) {
   EXPECT_ERROR(parse(idx("\x08", {2, 2}, "abc")), "f.idx: IDX shape [2, 2] needs 4 bytes of data, the file has 3");
   EXPECT_ERROR(parse(idx("\x08", {2, 2}, "abcde")), "f.idx: IDX shape [2, 2] needs 4 bytes of data, the file has 5");
   EXPECT_ERROR(parse(idx("\x0e", {0xffffffff, 0xffffffff, 0xffffffff}, "")), "needs more than 2^64 bytes of data");
+  EXPECT_ERROR(parse(idx("\x08", {0, 0xffffffff, 0xffffffff}, "")),
+               "f.idx: IDX shape [0, 4294967295, 4294967295] is too large");
 }
 
 TEST(Gzip, DamageIsOneError) {

@@ -105,6 +105,7 @@ TEST(SafetensorsHeader, ShapesAreListsOfCounts) {
   expect_refused(entry("[4611686018427387904]"), "", "tensor a: shape overflows");
   expect_refused(entry("[4294967296,4294967296]"), "", "tensor a: shape overflows");
   expect_refused(entry("[4294967296,4294967296,0]"), "", "tensor a: shape overflows");
+  expect_refused(entry("[0,4294967296,4294967296]"), "", "tensor a: shape overflows");
 }
 
 TEST(SafetensorsHeader, OffsetsFitTheFileTheShapeAndEachOther) {
