@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -76,7 +77,8 @@ struct Loader::Impl {
   std::deque<SlotPtr> slots;  // in order of their tickets
   int64_t next_ticket = 0;    // of the slot to be opened next
   bool stopping = false;
-  std::vector<Batch> memory;  // of batches handed out before
+  std::vector<Batch> memory;  // of batches that are in use
+  std::vector<Batch> idle;    // of batches that nobody holds any more
   int64_t order_epoch = -1;
   std::vector<int64_t> order;  // of order_epoch
 
@@ -147,24 +149,37 @@ struct Loader::Impl {
     return order;
   }
 
+  // Called by the thread that takes the batches: it has let go of the earlier ones, and the mutex orders what it read
+  // of them before what a worker writes there. The count of references alone is read without order.
+  void collect_idle_memory() {
+    for (auto used = memory.begin(); used != memory.end();) {
+      if (unshared(used->images) && unshared(used->labels) && unshared(used->indices)) {
+        std::atomic_thread_fence(std::memory_order_acquire);  // another thread may have let go
+        idle.push_back(std::move(*used));
+        used = memory.erase(used);
+      } else {
+        ++used;
+      }
+    }
+  }
+
   Batch batch_memory(int64_t count) {
     auto shape = sample_shape;
     shape.insert(shape.begin(), count);
     // A copy to the GPU may still be reading page-locked memory that nobody holds any more; LibTorch's own allocator
     // knows, so that memory is given back to it.
-    if (!options.pin_memory) {
-      for (auto& used : memory) {
-        if (unshared(used.images) && unshared(used.labels) && unshared(used.indices) && used.images.sizes() == shape) {
-          return used;
-        }
-      }
+    const auto fits = [&](const Batch& batch) { return batch.images.sizes() == shape; };
+    if (const auto found = std::find_if(idle.begin(), idle.end(), fits); found != idle.end()) {
+      memory.push_back(std::move(*found));
+      idle.erase(found);
+      return memory.back();
     }
     const at::TensorOptions integers(at::kLong);
     Batch fresh{.images = at::empty(shape, sample_options.pinned_memory(options.pin_memory)),
                 .labels = at::empty({count}, integers.pinned_memory(options.pin_memory)),
                 .indices = at::empty({count}, integers.pinned_memory(options.pin_memory))};
     const auto kept = static_cast<size_t>(options.prefetch) + 2;
-    if (!options.pin_memory && memory.size() < kept) memory.push_back(fresh);
+    if (!options.pin_memory && memory.size() + idle.size() < kept) memory.push_back(fresh);
     return fresh;
   }
 
@@ -262,6 +277,7 @@ struct Loader::Impl {
   // The slot of `ticket`, complete. It stays where it is if it failed, so that the failure comes again.
   SlotPtr wait_for_slot() {
     std::unique_lock lock(mutex);
+    collect_idle_memory();
     if (threads.empty()) {
       if (slots.empty()) slots.push_back(open_slot(next_ticket++));
       auto& slot = *slots.front();
