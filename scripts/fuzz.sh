@@ -7,5 +7,5 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/corpus"
 cp "$corpus"/* "$work/corpus/"
-"$target" "$work/corpus" -max_total_time="${WINNOW_FUZZ_SECONDS:-60}" -timeout=25 -rss_limit_mb=2048 -max_len=65536 \
+"$target" "$work/corpus" -max_total_time="${WINNOW_FUZZ_SECONDS:-60}" -timeout=25 -rss_limit_mb=2048 -max_len=65536 -seed=1 \
   -artifact_prefix="${WINNOW_FUZZ_ARTIFACTS:-$work/}" -print_final_stats=1 -close_fd_mask=1 2>&1 | tail -n 40
