@@ -1,0 +1,16 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace winnow {
+
+// Whether linear_rows takes these: x float32 on the CPU with 1 to 64 rows, weight [out, in] float32, float16 or
+// bfloat16 on the CPU with dense rows, bias float32 or undefined. It looks at types and sizes only, not at gradients.
+bool fits_linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// x weight^T + bias in float32, x [..., in] of at most 64 rows in all -> [..., out]. The result of a row is the same to
+// the bit however many rows there are. No gradient: with grad mode on, x, weight and bias must not require one. CPU
+// only. Throws winnow::Error on anything that fits_linear_rows refuses or shapes that do not agree.
+at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
+
+}  // namespace winnow
