@@ -13,11 +13,12 @@ HWY_BEFORE_NAMESPACE();
 namespace winnow::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Pixel (channel 0, row 0, column 0) of patch i.
+// Pixel (channel 0, row 0, column 0) of the patch of prediction i.
 template <typename T>
 const T* patch_origin(const MaskedPatchLoss<T>& a, int64_t i) {
+  const int64_t number = a.patches == nullptr ? i : a.patches[i];
   const int64_t grid_w = a.width / a.patch, per_image = (a.height / a.patch) * grid_w;
-  const int64_t b = i / per_image, row = i % per_image / grid_w, col = i % grid_w;
+  const int64_t b = number / per_image, row = number % per_image / grid_w, col = number % grid_w;
   return a.image + (b * a.channels * a.height + row * a.patch) * a.width + col * a.patch;
 }
 

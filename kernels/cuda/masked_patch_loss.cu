@@ -11,8 +11,9 @@ constexpr int kThreads = 128;
 
 template <typename T>
 __device__ const T* patch_origin(const MaskedPatchLoss<T>& a, int64_t i) {
+  const int64_t number = a.patches == nullptr ? i : a.patches[i];
   const int64_t grid_w = a.width / a.patch, per_image = (a.height / a.patch) * grid_w;
-  const int64_t b = i / per_image, row = i % per_image / grid_w, col = i % grid_w;
+  const int64_t b = number / per_image, row = number % per_image / grid_w, col = number % grid_w;
   return a.image + (b * a.channels * a.height + row * a.patch) * a.width + col * a.patch;
 }
 

@@ -20,10 +20,10 @@ constexpr const char* kSchemas[] = {
     "restore_tokens_backward(Tensor grad, Tensor ids_restore, int kept, int prefix) -> (Tensor, Tensor)",
     "masking_permutation(Tensor noise, int keep) -> (Tensor, Tensor, Tensor)",
     "gather_patches(Tensor images, int patch, Tensor ids) -> Tensor",
-    "masked_patch_loss(Tensor pred, Tensor images, Tensor weight, int patch, bool norm_pix) -> (Tensor, Tensor, "
-    "Tensor)",
-    "masked_patch_loss_backward(Tensor scale, Tensor pred, Tensor images, Tensor weight, Tensor mean, "
-    "Tensor inverse_deviation, int patch) -> Tensor",
+    "masked_patch_loss(Tensor pred, Tensor images, Tensor weight, Tensor? ids, int patch, bool norm_pix) -> (Tensor, "
+    "Tensor, Tensor)",
+    "masked_patch_loss_backward(Tensor scale, Tensor pred, Tensor images, Tensor weight, Tensor? ids, "
+    "Tensor mean, Tensor inverse_deviation, int patch) -> Tensor",
     "add_layer_norm(Tensor x, Tensor? delta, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, "
     "Tensor)",
     "add_layer_norm_backward(Tensor? grad_sum, Tensor grad_normalized, Tensor sum, Tensor mean, Tensor rstd, "

@@ -23,6 +23,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Triple = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+using MaybeTensor = std::optional<at::Tensor>;
 
 void check_images(const char* function, const at::Tensor& images, int64_t patch) {
   check_dim(fmt::format("{}: images", function), images, 4);
@@ -71,18 +72,37 @@ at::Tensor gather_patches_op(const at::Tensor& images, int64_t patch, const at::
 
 // ---- masked_patch_loss
 
-void check_loss(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& weight, int64_t patch) {
+bool given(const MaybeTensor& x) {
+  return x && x->defined();
+}
+
+void check_loss(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& weight, const MaybeTensor& ids,
+                int64_t patch) {
   check_images("masked_patch_loss", images, patch);
   check_like("masked_patch_loss: images", images, pred);
   check_like("masked_patch_loss: mask", weight, pred);
   const auto B = images.size(0), L = patch_count(images, patch);
-  check_shape("masked_patch_loss: pred", pred, {B, L, patch * patch * images.size(1)});
-  check_shape("masked_patch_loss: mask", weight, {B, L});
+  if (given(ids)) {
+    check_dtype("masked_patch_loss: ids", *ids, at::kLong);
+    check_device("masked_patch_loss: ids", *ids, images.device());
+    check_shape("masked_patch_loss: ids", *ids, {B, -1});
+    check_indices("masked_patch_loss: ids", *ids, L);
+  }
+  const auto count = given(ids) ? ids->size(1) : L;
+  check_shape("masked_patch_loss: pred", pred, {B, count, patch * patch * images.size(1)});
+  check_shape("masked_patch_loss: mask", weight, {B, count});
+}
+
+// The patch number of each prediction within the batch, [B, R]; undefined where they are in order.
+at::Tensor patch_numbers(const MaybeTensor& ids, const at::Tensor& images, int64_t patch) {
+  if (!given(ids)) return {};
+  const auto first = at::arange(images.size(0), ids->options()).unsqueeze(1) * patch_count(images, patch);
+  return (*ids + first).contiguous();
 }
 
 template <typename T>
 kernels::MaskedPatchLoss<T> loss_arguments(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& weight,
-                                           int64_t patch, bool norm_pix) {
+                                           const at::Tensor& numbers, int64_t patch, bool norm_pix) {
   return {images.const_data_ptr<T>(),
           pred.const_data_ptr<T>(),
           weight.const_data_ptr<T>(),
@@ -90,7 +110,8 @@ kernels::MaskedPatchLoss<T> loss_arguments(const at::Tensor& pred, const at::Ten
           images.size(2),
           images.size(3),
           patch,
-          norm_pix};
+          norm_pix,
+          numbers.defined() ? numbers.const_data_ptr<int64_t>() : nullptr};
 }
 
 // The sum of the weights, and on the CPU the proof that they are weights.
@@ -102,19 +123,20 @@ double checked_total(const at::Tensor& weight) {
   return total;
 }
 
-// The loss and each patch's mean and 1 / deviation, [B, L], for the backward pass.
-Triple masked_patch_loss_op(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& weight, int64_t patch,
-                            bool norm_pix) {
-  check_loss(pred, images, weight, patch);
+// The loss and each patch's mean and 1 / deviation, like weight, for the backward pass.
+Triple masked_patch_loss_op(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& weight,
+                            const MaybeTensor& ids, int64_t patch, bool norm_pix) {
+  check_loss(pred, images, weight, ids, patch);
   auto loss = at::empty({}, pred.options());
   auto mean = at::empty(weight.sizes(), pred.options()), inverse = at::empty_like(mean);
   if (pred.is_meta()) return {loss, mean, inverse};
   const double total = pred.is_cpu() || debug_checks() ? checked_total(weight) : 0.0;
   const auto p = pred.contiguous(), image = images.contiguous(), w = weight.contiguous();
+  const auto numbers = patch_numbers(ids, images, patch);
   auto each = at::empty_like(mean);
   ops::with_float_type("masked_patch_loss: pred", pred, [&](auto zero) {
     using T = decltype(zero);
-    const auto args = loss_arguments<T>(p, image, w, patch, norm_pix);
+    const auto args = loss_arguments<T>(p, image, w, numbers, patch, norm_pix);
     T *to = each.mutable_data_ptr<T>(), *m = mean.mutable_data_ptr<T>(), *s = inverse.mutable_data_ptr<T>();
     if (pred.is_cpu()) {
       at::parallel_for(0, w.numel(), kernels::kMaskedPatchLossGrain, [&](int64_t begin, int64_t end) {
@@ -137,9 +159,9 @@ Triple masked_patch_loss_op(const at::Tensor& pred, const at::Tensor& images, co
 
 // scale: the loss's gradient divided by the sum of the weights, a scalar tensor.
 at::Tensor masked_patch_loss_backward_op(const at::Tensor& scale, const at::Tensor& pred, const at::Tensor& images,
-                                         const at::Tensor& weight, const at::Tensor& mean, const at::Tensor& inverse,
-                                         int64_t patch) {
-  check_loss(pred, images, weight, patch);
+                                         const at::Tensor& weight, const MaybeTensor& ids, const at::Tensor& mean,
+                                         const at::Tensor& inverse, int64_t patch) {
+  check_loss(pred, images, weight, ids, patch);
   check_shape("masked_patch_loss_backward: scale", scale, {});
   for (const auto& x : {scale, mean, inverse}) check_like("masked_patch_loss_backward: argument", x, pred);
   check_shape("masked_patch_loss_backward: mean", mean, weight.sizes());
@@ -147,10 +169,10 @@ at::Tensor masked_patch_loss_backward_op(const at::Tensor& scale, const at::Tens
   auto out = at::empty(pred.sizes(), pred.options());
   if (ops::is_shape_only(out)) return out;
   const auto p = pred.contiguous(), image = images.contiguous(), w = weight.contiguous();
-  const auto m = mean.contiguous(), s = inverse.contiguous();
+  const auto m = mean.contiguous(), s = inverse.contiguous(), numbers = patch_numbers(ids, images, patch);
   ops::with_float_type("masked_patch_loss_backward: pred", pred, [&](auto zero) {
     using T = decltype(zero);
-    const auto args = loss_arguments<T>(p, image, w, patch, /*norm_pix=*/false);
+    const auto args = loss_arguments<T>(p, image, w, numbers, patch, /*norm_pix=*/false);
     const T *means = m.const_data_ptr<T>(), *inverses = s.const_data_ptr<T>();
     if (pred.is_cpu()) {
       const T factor = scale.item<T>();
@@ -167,20 +189,21 @@ at::Tensor masked_patch_loss_backward_op(const at::Tensor& scale, const at::Tens
   return out;
 }
 
-using LossSignature = Triple(const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t, bool);
+using LossSignature = Triple(const at::Tensor&, const at::Tensor&, const at::Tensor&, const MaybeTensor&, int64_t,
+                             bool);
 using LossBackwardSignature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                         const at::Tensor&, const at::Tensor&, int64_t);
+                                         const MaybeTensor&, const at::Tensor&, const at::Tensor&, int64_t);
 
 struct MaskedPatchLoss : torch::autograd::Function<MaskedPatchLoss> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& pred, const at::Tensor& images,
-                               const at::Tensor& weight, int64_t patch, bool norm_pix) {
+                               const at::Tensor& weight, const MaybeTensor& ids, int64_t patch, bool norm_pix) {
     WINNOW_CHECK_KIND(!images.requires_grad() && !weight.requires_grad(), ErrorKind::unsupported,
                       "masked_patch_loss: {} must not require a gradient, only pred has one",
                       images.requires_grad() ? "images" : "mask");
     const at::AutoDispatchBelowADInplaceOrView below;
     static const auto op = ops::find<LossSignature>("winnow::masked_patch_loss");
-    auto [loss, mean, inverse] = op.call(pred, images, weight, patch, norm_pix);
-    ctx->save_for_backward({pred, images, weight, mean, inverse});
+    auto [loss, mean, inverse] = op.call(pred, images, weight, ids, patch, norm_pix);
+    ctx->save_for_backward({pred, images, weight, mean, inverse, given(ids) ? *ids : at::Tensor()});
     ctx->saved_data["patch"] = patch;
     ctx->mark_non_differentiable({mean, inverse});
     return {loss, mean, inverse};
@@ -190,17 +213,16 @@ struct MaskedPatchLoss : torch::autograd::Function<MaskedPatchLoss> {
     static const auto op = ops::find<LossBackwardSignature>("winnow::masked_patch_loss_backward");
     const auto saved = ctx->get_saved_variables();
     const auto scale = (grads[0] / saved[2].sum(at::kDouble)).to(saved[0].scalar_type());
-    return {op.call(scale, saved[0], saved[1], saved[2], saved[3], saved[4], ctx->saved_data["patch"].toInt()),
-            {},
-            {},
-            {},
-            {}};
+    const auto ids = saved[5].defined() ? MaybeTensor(saved[5]) : std::nullopt;
+    const auto grad =
+        op.call(scale, saved[0], saved[1], saved[2], ids, saved[3], saved[4], ctx->saved_data["patch"].toInt());
+    return {grad, {}, {}, {}, {}, {}};
   }
 };
 
 Triple masked_patch_loss_autograd(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& weight,
-                                  int64_t patch, bool norm_pix) {
-  const auto out = MaskedPatchLoss::apply(pred, images, weight, patch, norm_pix);
+                                  const MaybeTensor& ids, int64_t patch, bool norm_pix) {
+  const auto out = MaskedPatchLoss::apply(pred, images, weight, ids, patch, norm_pix);
   return {out[0], out[1], out[2]};
 }
 
@@ -268,13 +290,14 @@ at::Tensor patch_targets(const at::Tensor& images, const MaskedPatchLossOptions&
 }
 
 at::Tensor masked_patch_loss(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& mask,
-                             const MaskedPatchLossOptions& opts) {
+                             const MaskedPatchLossOptions& opts, const at::Tensor& ids) {
   check_floating("masked_patch_loss: pred", pred);
   check_floating("masked_patch_loss: images", images);
   check_defined("masked_patch_loss: mask", mask);
   const auto dtype = pred.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   static const auto op = ops::find<LossSignature>("winnow::masked_patch_loss");
-  return std::get<0>(op.call(pred.to(dtype), images.to(dtype), mask.to(dtype), opts.patch, opts.norm_pix));
+  return std::get<0>(op.call(pred.to(dtype), images.to(dtype), mask.to(dtype),
+                             ids.defined() ? MaybeTensor(ids) : std::nullopt, opts.patch, opts.norm_pix));
 }
 
 }  // namespace winnow

@@ -101,6 +101,25 @@ TEST(MaskedPatchLossKernel, ARangeTouchesOnlyItsOwnPatches) {
   EXPECT_GE(loss[2], 0.0F);
 }
 
+TEST(MaskedPatchLossKernel, APatchNumberSaysWhichPatchAPredictionIsOf) {
+  on_every_target([] {
+    const auto image = normal_values<float>(2 * 4 * 6, 3), prediction = normal_values<float>(2 * 6 * 4, 4);
+    const std::vector<float> ones(12, 1.0F);
+    const std::vector<int64_t> patches{7, 0, 11, 7};
+    MaskedPatchLoss<float> args{image.data(), prediction.data(), ones.data(), 1, 4, 6, 2, true};
+    std::vector<float> chosen_prediction;
+    for (const auto i : patches) {
+      chosen_prediction.insert(chosen_prediction.end(), prediction.begin() + i * 4, prediction.begin() + i * 4 + 4);
+    }
+    std::vector<float> all(12), chosen(4), mean(12), inverse(12);
+    cpu::masked_patch_loss(args, all.data(), mean.data(), inverse.data(), 0, 12);
+    args.prediction = chosen_prediction.data();
+    args.patches = patches.data();
+    cpu::masked_patch_loss(args, chosen.data(), mean.data(), inverse.data(), 0, 4);
+    for (size_t i = 0; i < patches.size(); ++i) EXPECT_EQ(chosen[i], all[static_cast<size_t>(patches[i])]);
+  });
+}
+
 TEST(MaskedPatchLossKernel, AConstantPatchHasExactlyZeroTargets) {
   on_every_target([] {
     const std::vector<float> image(3 * 16 * 16, 0.1F), prediction(3 * 16 * 16, 0.0F), weight(1, 1.0F);

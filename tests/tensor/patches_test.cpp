@@ -93,6 +93,23 @@ TEST_P(Patches, LossAndGradientAgreeWithTheComposition) {
   }
 }
 
+TEST_P(Patches, PredictionsOfChosenPatchesGiveTheLossOfAllThatAreRemoved) {
+  const auto images = randn({2, 3, 4, 6}, 1);
+  const auto ids = on_device(at::tensor({5, 0, 3, 2, 4, 1}, at::kLong).view({2, 3}));
+  const auto mask = on_device(at::zeros({2, 6}, at::kDouble)).scatter(1, ids, 1.0);
+  for (const bool norm_pix : {false, true}) {
+    auto all = randn({2, 6, 12}, 2).requires_grad_();
+    auto chosen = all.detach().gather(1, ids.unsqueeze(2).expand({2, 3, 12})).requires_grad_();
+    const MaskedPatchLossOptions opts{.patch = 2, .norm_pix = norm_pix};
+    const auto whole = masked_patch_loss(all, images, mask, opts);
+    const auto part = masked_patch_loss(chosen, images, on_device(at::ones({2, 3}, at::kDouble)), opts, ids);
+    EXPECT_TENSOR_NEAR(part, whole, tolerance());
+    whole.backward();
+    part.backward();
+    EXPECT_TENSOR_NEAR(chosen.grad(), all.grad().gather(1, ids.unsqueeze(2).expand({2, 3, 12})), tolerance());
+  }
+}
+
 TEST_P(Patches, KeptPatchesGetExactlyZeroGradientAndAreNotRead) {
   auto images = randn({1, 3, 4, 8}, 1);
   images.narrow(3, 4, 4).fill_(std::numeric_limits<double>::quiet_NaN());
@@ -162,6 +179,10 @@ TEST(PatchesErrors, NameTheArgumentTheWantedAndTheFound) {
                "masked_patch_loss: pred must have shape [1, 6, 12], got [1, 6, 4]");
   EXPECT_ERROR(masked_patch_loss(pred, images, at::ones({6}), {.patch = 2}),
                "masked_patch_loss: mask must have shape [1, 6], got [6]");
+  EXPECT_ERROR(masked_patch_loss(pred, images, mask, {.patch = 2}, at::full({1, 6}, 6, at::kLong)),
+               "masked_patch_loss: ids must be in [0, 6), got 6");
+  EXPECT_ERROR(masked_patch_loss(pred, images, mask, {.patch = 2}, at::zeros({1, 2}, at::kLong)),
+               "masked_patch_loss: pred must have shape [1, 2, 12], got [1, 6, 12]");
   EXPECT_ERROR(masked_patch_loss(pred, images, mask * 0, {.patch = 2}),
                "masked_patch_loss: mask must count at least one patch, got none");
   EXPECT_ERROR(masked_patch_loss(pred, images, -mask, {.patch = 2}),

@@ -31,11 +31,12 @@ at::Tensor patch_targets(const at::Tensor& images, const MaskedPatchLossOptions&
 
 // sum_i mask_i * mean((pred_i - target_i)^2) / sum_i mask_i, a scalar, over all patches i of the batch. pred [B, L, P]
 // floating, images [B, C, H, W], mask [B, L] of any dtype, 1 = removed, 0 = kept (a kept patch is not read and gets
-// exactly zero gradient). The result is float32 (float64 if pred is float64); float16 and bfloat16 predictions are
+// exactly zero gradient). With ids [B, R] int64 in [0, L), pred [B, R, P] and mask [B, R] are of those patches alone.
+// The result is float32 (float64 if pred is float64); float16 and bfloat16 predictions are
 // compared in float32. Gradient for pred only: images and mask must not require one (winnow::Error). No double backward
 // (an error). Throws winnow::Error on shapes that do not fit and, for CPU tensors, if the mask counts no patch or holds
 // a negative or non-finite weight.
 at::Tensor masked_patch_loss(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& mask,
-                             const MaskedPatchLossOptions& opts);
+                             const MaskedPatchLossOptions& opts, const at::Tensor& ids = {});
 
 }  // namespace winnow
