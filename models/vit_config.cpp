@@ -1,84 +1,16 @@
 #include "winnow/models/vit_config.h"
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
+#include "config_reader.h"
 #include "winnow/core/error.h"
-#include "winnow/core/text.h"
-#include "winnow/io/processor_config.h"
 
 namespace winnow::models {
 namespace {
 
 using io::Json;
 using io::JsonObject;
-
-// Keys that every config.json of transformers may carry and that change nothing in an image encoder's forward pass:
-// bookkeeping, defaults of text generation, names of classes.
-const std::vector<std::string>& neutral_keys() {
-  static const std::vector<std::string> keys = {"_attn_implementation",
-                                                "_attn_implementation_autoset",
-                                                "_commit_hash",
-                                                "_name_or_path",
-                                                "architectures",
-                                                "bad_words_ids",
-                                                "begin_suppress_tokens",
-                                                "bos_token_id",
-                                                "chunk_size_feed_forward",
-                                                "cross_attention_hidden_size",
-                                                "decoder_start_token_id",
-                                                "diversity_penalty",
-                                                "do_sample",
-                                                "dtype",
-                                                "early_stopping",
-                                                "encoder_no_repeat_ngram_size",
-                                                "eos_token_id",
-                                                "exponential_decay_length_penalty",
-                                                "finetuning_task",
-                                                "forced_bos_token_id",
-                                                "forced_eos_token_id",
-                                                "gradient_checkpointing",
-                                                "id2label",
-                                                "is_encoder_decoder",
-                                                "label2id",
-                                                "length_penalty",
-                                                "max_length",
-                                                "min_length",
-                                                "model_type",
-                                                "no_repeat_ngram_size",
-                                                "num_beam_groups",
-                                                "num_beams",
-                                                "num_labels",
-                                                "num_return_sequences",
-                                                "output_attentions",
-                                                "output_hidden_states",
-                                                "output_scores",
-                                                "pad_token_id",
-                                                "prefix",
-                                                "problem_type",
-                                                "remove_invalid_values",
-                                                "repetition_penalty",
-                                                "return_dict",
-                                                "return_dict_in_generate",
-                                                "sep_token_id",
-                                                "suppress_tokens",
-                                                "task_specific_params",
-                                                "temperature",
-                                                "tf_legacy_loss",
-                                                "tie_encoder_decoder",
-                                                "tie_word_embeddings",
-                                                "tokenizer_class",
-                                                "top_k",
-                                                "top_p",
-                                                "torch_dtype",
-                                                "torchscript",
-                                                "transformers_version",
-                                                "typical_p",
-                                                "use_bfloat16",
-                                                "use_cache"};
-  return keys;
-}
 
 const std::vector<std::string>& trunk_keys() {
   static const std::vector<std::string> keys = {"attention_probs_dropout_prob",
@@ -97,46 +29,9 @@ const std::vector<std::string>& trunk_keys() {
   return keys;
 }
 
-// Refuses, by name, every key that none of the lists holds, and the general options that would change the result.
-void check_keys(const JsonObject& json, const std::vector<std::string>& own) {
-  auto known = neutral_keys();
-  known.insert(known.end(), trunk_keys().begin(), trunk_keys().end());
-  known.insert(known.end(), own.begin(), own.end());
-  for (const auto& [key, value] : json.value().items()) {
-    if (value.is_null()) continue;
-    if (key == "pruned_heads" || key == "is_decoder" || key == "add_cross_attention") {
-      WINNOW_CHECK_KIND(value.empty() || value == Json(false), ErrorKind::unsupported, "{}: {} = {} is not supported",
-                        json.file(), json.where(key), value.dump());
-      continue;
-    }
-    WINNOW_CHECK_KIND(std::find(known.begin(), known.end(), key) != known.end(), ErrorKind::unsupported,
-                      "{}: the option {} is not known here{}", json.file(), json.where(key), did_you_mean(key, known));
-  }
-}
-
-void check_model_type(const JsonObject& json, const std::string& wanted) {
-  const auto found = json.get_or<std::string>("model_type", wanted);
-  WINNOW_CHECK_KIND(found == wanted, ErrorKind::file, "{}: model_type must be {} for this architecture, got {}",
-                    json.file(), wanted, found);
-}
-
-int64_t positive(const JsonObject& json, const std::string& key, int64_t fallback) {
-  const auto value = json.get_or<int64_t>(key, fallback);
-  WINNOW_CHECK_KIND(value >= 1, ErrorKind::file, "{}: {} must be >= 1, got {}", json.file(), json.where(key), value);
-  return value;
-}
-
-// One number, or [height, width].
-std::pair<int64_t, int64_t> two_sizes(const JsonObject& json, const std::string& key, int64_t fallback) {
-  std::vector<int64_t> sizes(2, fallback);
-  if (json.has(key)) {
-    sizes = json.raw(key).is_array() ? json.get<std::vector<int64_t>>(key)
-                                     : std::vector<int64_t>(2, json.get<int64_t>(key));
-  }
-  WINNOW_CHECK_KIND(sizes.size() == 2 && sizes[0] >= 1 && sizes[1] >= 1, ErrorKind::file,
-                    "{}: {} must be a number >= 1 or two of them, got {}", json.file(), json.where(key),
-                    json.raw(key).dump());
-  return {sizes[0], sizes[1]};
+void check_trunk_keys(const JsonObject& json, std::vector<std::string> own) {
+  own.insert(own.end(), trunk_keys().begin(), trunk_keys().end());
+  check_keys(json, own);
 }
 
 VitTrunkConfig read_trunk(const JsonObject& json, VitTrunkConfig t) {
@@ -173,41 +68,6 @@ VitTrunkConfig read_trunk(const JsonObject& json, VitTrunkConfig t) {
   return t;
 }
 
-// Classes: id2label, else num_labels, else the two of transformers' default.
-std::vector<std::string> read_labels(const JsonObject& json) {
-  auto labels = io::read_id2label(json);
-  const auto count = json.get_or<int64_t>("num_labels", labels.empty() ? 2 : static_cast<int64_t>(labels.size()));
-  WINNOW_CHECK_KIND(count >= 1, ErrorKind::unsupported, "{}: num_labels must be >= 1, got {}", json.file(), count);
-  if (labels.empty()) return default_labels(count);
-  WINNOW_CHECK_KIND(count == static_cast<int64_t>(labels.size()), ErrorKind::file,
-                    "{}: num_labels must be {}, the size of id2label, got {}", json.file(), labels.size(), count);
-  return labels;
-}
-
-std::string read_problem_type(const JsonObject& json) {
-  const auto type = json.get_or<std::string>("problem_type", "");
-  static const std::vector<std::string> known = {"regression", "single_label_classification",
-                                                 "multi_label_classification"};
-  WINNOW_CHECK_KIND(type.empty() || std::find(known.begin(), known.end(), type) != known.end(), ErrorKind::unsupported,
-                    "{}: problem_type must be one of {}, got {}", json.file(), join(known), type);
-  return type;
-}
-
-std::string first_architecture(const JsonObject& json, const std::string& fallback) {
-  const auto names = json.get_or<std::vector<std::string>>("architectures", {});
-  return names.empty() ? fallback : names.front();
-}
-
-// The head that an architecture's name stands for.
-template <typename Head>
-Head head_of(const JsonObject& json, const std::string& fallback, const std::map<std::string, Head>& heads) {
-  const auto name = first_architecture(json, fallback);
-  const auto found = heads.find(name);
-  WINNOW_CHECK_KIND(found != heads.end(), ErrorKind::unsupported, "{}: the architecture {} is not of this family",
-                    json.file(), name);
-  return found->second;
-}
-
 // What ViT and DeiT have beyond the trunk.
 const std::vector<std::string>& pooler_keys() {
   static const std::vector<std::string> keys = {"encoder_stride", "intermediate_size", "pooler_act",
@@ -229,7 +89,7 @@ void read_pooler_and_classes(const JsonObject& json, Config& c) {
 }  // namespace
 
 ViTConfig read_vit_config(const JsonObject& json) {
-  check_keys(json, pooler_keys());
+  check_trunk_keys(json, pooler_keys());
   ViTConfig c;
   c.head = head_of<ViTHead>(json, "ViTForImageClassification",
                             {{"ViTModel", ViTHead::pooler},
@@ -242,7 +102,7 @@ ViTConfig read_vit_config(const JsonObject& json) {
 }
 
 DeiTConfig read_deit_config(const JsonObject& json) {
-  check_keys(json, pooler_keys());
+  check_trunk_keys(json, pooler_keys());
   DeiTConfig c;
   c.head = head_of<DeiTHead>(json, "DeiTForImageClassificationWithTeacher",
                              {{"DeiTModel", DeiTHead::pooler},
@@ -255,9 +115,9 @@ DeiTConfig read_deit_config(const JsonObject& json) {
 }
 
 Dinov2Config read_dinov2_config(const JsonObject& json) {
-  check_keys(json, {"_out_features", "_out_indices", "apply_layernorm", "drop_path_rate", "layerscale_value",
-                    "mlp_ratio", "out_features", "out_indices", "reshape_hidden_states", "stage_names",
-                    "use_mask_token", "use_swiglu_ffn"});
+  check_trunk_keys(json, {"_out_features", "_out_indices", "apply_layernorm", "drop_path_rate", "layerscale_value",
+                          "mlp_ratio", "out_features", "out_indices", "reshape_hidden_states", "stage_names",
+                          "use_mask_token", "use_swiglu_ffn"});
   Dinov2Config c;
   c.head = head_of<Dinov2Head>(
       json, "Dinov2Model",
@@ -292,8 +152,8 @@ int64_t Dinov2Config::hidden_features() const {
 }
 
 ViTMaeConfig read_vit_mae_config(const JsonObject& json) {
-  check_keys(json, {"decoder_hidden_size", "decoder_intermediate_size", "decoder_num_attention_heads",
-                    "decoder_num_hidden_layers", "intermediate_size", "mask_ratio", "norm_pix_loss"});
+  check_trunk_keys(json, {"decoder_hidden_size", "decoder_intermediate_size", "decoder_num_attention_heads",
+                          "decoder_num_hidden_layers", "intermediate_size", "mask_ratio", "norm_pix_loss"});
   ViTMaeConfig c;
   check_model_type(json, "vit_mae");
   c.trunk = read_trunk(json, c.trunk);
@@ -311,24 +171,6 @@ ViTMaeConfig read_vit_mae_config(const JsonObject& json) {
   return c;
 }
 
-Activation activation_of(const std::string& name, const std::string& where) {
-  static const std::map<std::string, Activation> names = {{"gelu", Activation::gelu},
-                                                          {"gelu_python", Activation::gelu},
-                                                          {"gelu_new", Activation::gelu_new},
-                                                          {"gelu_accurate", Activation::gelu_new},
-                                                          {"gelu_fast", Activation::gelu_new},
-                                                          {"gelu_python_tanh", Activation::gelu_new},
-                                                          {"gelu_pytorch_tanh", Activation::gelu_new},
-                                                          {"quick_gelu", Activation::quick_gelu},
-                                                          {"relu", Activation::relu},
-                                                          {"silu", Activation::silu},
-                                                          {"swish", Activation::silu}};
-  const auto found = names.find(name);
-  WINNOW_CHECK_KIND(found != names.end(), ErrorKind::unsupported,
-                    "{} must be one of gelu, gelu_new, quick_gelu, relu, silu, got {}", where, name);
-  return found->second;
-}
-
 VitEncoderOptions encoder_options(const VitTrunkConfig& t) {
   return {.image_height = t.image_height / t.patch_size * t.patch_size,
           .image_width = t.image_width / t.patch_size * t.patch_size,
@@ -344,12 +186,6 @@ VitEncoderOptions encoder_options(const VitTrunkConfig& t) {
           .drop_path = t.drop_path_rate,
           .positions = PositionTable::learned,
           .seed = t.seed};
-}
-
-std::vector<std::string> default_labels(int64_t count) {
-  std::vector<std::string> labels;
-  for (int64_t i = 0; i < count; ++i) labels.push_back("LABEL_" + std::to_string(i));
-  return labels;
 }
 
 }  // namespace winnow::models

@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "config_reader.h"
 #include "winnow/models/vit_config.h"
 
 namespace winnow::models {
@@ -28,17 +29,6 @@ Json write_trunk(const VitTrunkConfig& t) {
     json["image_size"] = Json::array({t.image_height, t.image_width});
   }
   return json;
-}
-
-void write_classes(Json& json, const std::vector<std::string>& labels, const std::string& problem_type) {
-  Json names = Json::object(), ids = Json::object();
-  for (size_t i = 0; i < labels.size(); ++i) {
-    names[std::to_string(i)] = labels[i];
-    ids[labels[i]] = i;
-  }
-  json["id2label"] = std::move(names);
-  json["label2id"] = std::move(ids);
-  if (!problem_type.empty()) json["problem_type"] = problem_type;
 }
 
 template <typename Config>
