@@ -75,4 +75,22 @@ struct LanguageModel {
   [[nodiscard]] virtual int64_t context_length() const = 0;  // tokens; 0: unlimited
 };
 
+// What an encoder made of its input: LmInput::encoder_states and encoder_keep.
+struct Encoded {
+  at::Tensor states = {};                      // [B, S, D], after the final norm
+  at::Tensor keep = {};                        // [B, S]; undefined: all are real
+  std::vector<at::Tensor> hidden_states = {};  // [B, S, D], if asked for: the embeddings, then after each block; the
+                                               // last one after the final norm
+};
+
+// A decoder that attends to what an encoder read (T5, Whisper). run() takes encoder_states in the first call of a
+// state, which keeps their keys and values (and encoder_keep); in later calls they are not looked at. Labels belong to
+// the logits of the same position: nothing is shifted. Where ids are undefined and labels given, ids are the labels
+// moved one place to the right behind decoder_start().
+struct EncoderDecoder : LanguageModel {
+  // input: what the encoder takes, token ids [B, S] or features [B, bands, columns].
+  virtual Encoded encode(const at::Tensor& input, const at::Tensor& keep = {}, bool hidden_states = false) = 0;
+  [[nodiscard]] virtual int64_t decoder_start() const = 0;  // the token that stands before the first one
+};
+
 }  // namespace winnow
