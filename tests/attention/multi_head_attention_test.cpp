@@ -71,6 +71,39 @@ at::Tensor by_loops(MultiHeadAttention& m, const at::Tensor& x, const at::Tensor
   return m->proj->bias.defined() ? y + m->proj->bias : y;
 }
 
+// A weight that is kept as its negative.
+struct NegatedStorage : LinearStorage {
+  explicit NegatedStorage(const at::Tensor& weight) { negated = register_buffer("negated", -weight.detach()); }
+  int64_t in() const override { return negated.size(1); }
+  int64_t out() const override { return negated.size(0); }
+  int64_t bytes() const override { return static_cast<int64_t>(negated.nbytes()); }
+  bool trainable() const override { return false; }
+  at::Tensor matmul(const at::Tensor& x) override { return -at::matmul(x, negated.t()); }
+  at::Tensor dense() const override { return -negated; }
+  std::vector<std::pair<std::string, at::Tensor>> tensors() const override { return {{"weight", -negated}}; }
+  at::Tensor negated;
+};
+
+TEST(MultiHeadAttention, RunsOnLinearLayersWhoseWeightIsKeptInAnotherWay) {
+  for (const bool cross : {false, true}) {
+    for (const auto bias : {QkvBias::all, QkvBias::query_value, QkvBias::none}) {
+      MultiHeadAttention attention(
+          AttentionOptions{.dim = 8, .heads = 2, .kv_heads = 1, .cross = cross, .qkv_bias = bias});
+      {
+        const at::NoGradGuard no_grad;
+        for (auto& p : attention->parameters()) p.normal_();
+      }
+      const auto x = at::randn({2, 5, 8});
+      const AttentionArgs args{.context = cross ? at::randn({2, 3, 8}) : at::Tensor()};
+      const auto wanted = attention->forward(x, args);
+      for (auto* linear : {&attention->qkv, &attention->q, &attention->kv, &attention->proj}) {
+        if (*linear) (*linear)->set_storage(std::make_shared<NegatedStorage>((*linear)->weight));
+      }
+      EXPECT_TENSOR_NEAR(attention->forward(x, args), wanted, 2e-5);
+    }
+  }
+}
+
 TEST(MultiHeadAttention, IsScaledDotProductAttentionHeadByHead) {
   const at::NoGradGuard no_grad;
   struct Size {

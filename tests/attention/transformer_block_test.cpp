@@ -209,6 +209,54 @@ TEST(TransformerBlock, EmptyInputCloneAndOptionsAsText) {
   EXPECT_NE(to_yaml(options).find("activation: gelu"), std::string::npos);
 }
 
+// 3 x + the sum of a parameter.
+struct Tripling : FeedForward {
+  Tripling() { shift = register_parameter("shift", at::ones({2})); }
+  at::Tensor apply(const at::Tensor& x) override { return 3 * x + shift.sum(); }
+  std::shared_ptr<torch::nn::Module> clone(const std::optional<torch::Device>&) const override {
+    auto copy = std::make_shared<Tripling>();
+    copy->shift.set_data(shift.detach().clone());
+    return copy;
+  }
+  at::Tensor shift;
+};
+
+TEST(TransformerBlock, AnotherModuleTakesThePlaceOfTheMlpInEveryOrder) {
+  for (const auto& [name, order] : enum_names(ResidualOrder{})) {
+    auto options = vit_block_options(8, 2);
+    options.order = order;
+    options.custom_mlp = true;
+    auto block = make(options, at::kFloat);
+    const auto x = at::randn({2, 3, 8});
+    EXPECT_ERROR(block->forward(x), "TransformerBlock: custom_mlp must be given a module by set_feed_forward");
+    block->set_feed_forward(std::make_shared<Tripling>());
+    EXPECT_TRUE(block->named_parameters().contains("mlp.shift")) << name;
+    const auto n = [&](Norm& norm, const at::Tensor& y) { return norm->forward(y); };
+    at::Tensor wanted;
+    if (order == ResidualOrder::post_norm) {
+      const auto y = n(block->norm1, x + block->attn->forward(x));
+      wanted = n(block->norm2, y + 3 * y + 2);
+    } else if (order == ResidualOrder::pre_norm) {
+      const auto y = x + block->attn->forward(n(block->norm1, x));
+      wanted = y + 3 * n(block->norm2, y) + 2;
+    } else {
+      const auto y = n(block->norm1, x);
+      wanted = x + block->attn->forward(y) + 3 * (order == ResidualOrder::parallel ? n(block->norm2, x) : y) + 2;
+    }
+    EXPECT_TENSOR_NEAR(block->forward(x), wanted, 1e-5) << name;
+    TransformerBlock copy(std::dynamic_pointer_cast<TransformerBlockImpl>(block->clone()));
+    const auto before = copy->forward(x);
+    EXPECT_TENSOR_EQ(before, block->forward(x));
+    {
+      const at::NoGradGuard no_grad;
+      block->named_parameters()["mlp.shift"].zero_();
+    }
+    EXPECT_TENSOR_EQ(copy->forward(x), before);
+  }
+  EXPECT_ERROR(make(vit_block_options(8, 2), at::kFloat)->set_feed_forward(std::make_shared<Tripling>()),
+               "TransformerBlock: set_feed_forward must only be called with custom_mlp");
+}
+
 TEST(TransformerBlock, SaysWhatIsWrong) {
   auto options = vit_block_options(8, 2);
   auto block = make(options, at::kFloat);

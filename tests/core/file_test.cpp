@@ -12,8 +12,8 @@
 #include <fstream>
 #include <optional>
 
-#include "core/temporary_folder.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "winnow/core/atomic_file.h"
 
 namespace winnow {
@@ -109,7 +109,7 @@ TEST(AtomicFileTest, EachBadTargetIsOneClearError) {
   const auto expect = [](const std::string& path, const std::string& message) {
     EXPECT_ERROR_KIND(AtomicFile{path}, ErrorKind::file, message);
   };
-  expect(folder.path(), folder.path() + ": cannot write: Is a directory");
+  expect(folder.path(), folder.string() + ": cannot write: Is a directory");
   expect(folder / "no/such/a", (folder / "no/such/a") + ": cannot create: No such file or directory");
   const std::string long_name(300, 'n');
   expect(folder / long_name, ": cannot write: File name too long");
@@ -192,7 +192,7 @@ TEST(ReadFile, GivesTheBytesUpToALimit) {
   EXPECT_EQ(read_file(folder / "a", 4), bytes);
   EXPECT_EQ(read_file(folder / "empty", 0), "");
   EXPECT_ERROR_KIND(read_file(folder / "a", 3), ErrorKind::file, (folder / "a") + ": longer than 3 B");
-  EXPECT_ERROR_KIND(read_file(folder.path()), ErrorKind::file, folder.path() + ": cannot read: Is a directory");
+  EXPECT_ERROR_KIND(read_file(folder.path()), ErrorKind::file, folder.string() + ": cannot read: Is a directory");
   EXPECT_ERROR_KIND(read_file(folder / "b"), ErrorKind::file,
                     (folder / "b") + ": cannot open: No such file or directory");
   EXPECT_ERROR_KIND(read_file("/dev/zero", 10'000), ErrorKind::file, "/dev/zero: longer than 9.8 KiB");
@@ -234,7 +234,7 @@ TEST(MappedFileTest, EachBadFileIsOneClearError) {
   const TemporaryFolder folder;
   EXPECT_ERROR_KIND(MappedFile(folder / "a"), ErrorKind::file,
                     (folder / "a") + ": cannot open: No such file or directory");
-  EXPECT_ERROR_KIND(MappedFile(folder.path()), ErrorKind::file, folder.path() + ": cannot read: Is a directory");
+  EXPECT_ERROR_KIND(MappedFile(folder.path()), ErrorKind::file, folder.string() + ": cannot read: Is a directory");
   EXPECT_ERROR_KIND(MappedFile("/dev/null"), ErrorKind::file, "/dev/null: is not a regular file");
 }
 

@@ -6,8 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/temporary_folder.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "winnow/core/file.h"
 #include "winnow/core/text.h"
 
@@ -73,7 +73,7 @@ TEST(Log, AFileGetsEveryLineWithItsTimeUntilItIsTakenAway) {
   const std::string stamp = "[0-9-]{10} [0-9:]{8}\\.[0-9]{3} ";
   EXPECT_TRUE(std::regex_match(lines[0], std::regex(stamp + "info one"))) << lines[0];
   EXPECT_TRUE(std::regex_match(lines[1], std::regex(stamp + "warning two"))) << lines[1];
-  EXPECT_ERROR_KIND(log_to_file(folder.path()), ErrorKind::file, folder.path() + ": cannot open the log file");
+  EXPECT_ERROR_KIND(log_to_file(folder.path()), ErrorKind::file, folder.string() + ": cannot open the log file");
 }
 
 TEST(Log, LinesOfSeveralThreadsStayWhole) {

@@ -10,8 +10,8 @@
 #include <new>
 
 #include "core/sample_options.h"
-#include "core/temporary_folder.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "winnow/core/atomic_file.h"
 #include "winnow/core/file.h"
 #include "winnow/core/log.h"

@@ -5,15 +5,16 @@
 
 #include <filesystem>
 
+#include "idx_bytes.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temp_folder.h"
 
 namespace winnow::data {
 namespace {
 
 TEST(IdxPair, GivesPicturesWithOneChannel) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   const auto images = folder.write("images", idx_bytes({2, 2, 3}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}));
   const auto labels = folder.write("labels", idx_bytes({2}, {1, 0}));
   const auto data = idx_pair(images, labels, {"a", "b"});
@@ -23,7 +24,7 @@ TEST(IdxPair, GivesPicturesWithOneChannel) {
 }
 
 TEST(IdxPair, FilesThatDoNotFitAreNamed) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   const auto images = folder.write("images", idx_bytes({2, 1, 1}, {0, 1}));
   const auto three = folder.write("three", idx_bytes({3}, {0, 1, 2}));
   const auto large = folder.write("large", idx_bytes({2}, {0, 7}));
@@ -38,7 +39,7 @@ TEST(IdxPair, FilesThatDoNotFitAreNamed) {
 }
 
 TEST(FashionMnist, AMissingFileSaysHowToFetchIt) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   EXPECT_ERROR_KIND(fashion_mnist(folder.string(), Part::train), ErrorKind::file,
                     (folder / "train-images-idx3-ubyte") + ": there is no such file; run: ./dev data fashion-mnist");
 }
@@ -59,7 +60,7 @@ std::string cifar_record(const std::vector<char>& labels, uint8_t red, uint8_t g
 }
 
 TEST(Cifar, PlanesBecomeChannels) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   folder.write("test_batch.bin", cifar_record({7}, 10, 20, 30) + cifar_record({2}, 1, 2, 3));
   const auto data = cifar10(folder.string(), Part::test);
   EXPECT_EQ(data->images().sizes(), at::IntArrayRef({2, 32, 32, 3}));
@@ -69,7 +70,7 @@ TEST(Cifar, PlanesBecomeChannels) {
 }
 
 TEST(Cifar, TrainingPartJoinsItsFiveFiles) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   for (int i = 1; i <= 5; ++i) {
     folder.write("data_batch_" + std::to_string(i) + ".bin", cifar_record({static_cast<char>(i)}, 0, 0, 0));
   }
@@ -77,7 +78,7 @@ TEST(Cifar, TrainingPartJoinsItsFiveFiles) {
 }
 
 TEST(Cifar, HundredHasCoarseAndFineLabels) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   folder.write("train.bin", cifar_record({19, 99}, 0, 0, 0));
   EXPECT_EQ(cifar100(folder.string(), Part::train)->label(0), 99);
   const auto coarse = cifar100(folder.string(), Part::train, CifarLabels::coarse);
@@ -86,7 +87,7 @@ TEST(Cifar, HundredHasCoarseAndFineLabels) {
 }
 
 TEST(Cifar, DamagedFilesAreNamed) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   const auto path = folder.write("test_batch.bin", "short");
   EXPECT_ERROR_KIND(cifar10(folder.string(), Part::test), ErrorKind::file,
                     path + ": a CIFAR file must hold records of 3073 bytes, got 5 bytes");
@@ -97,7 +98,7 @@ TEST(Cifar, DamagedFilesAreNamed) {
 }
 
 TEST(CsvExamples, RowsArePictures) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   const auto file = folder.write("digits.csv", "0,4,8,16,1\n1,2,3,4,0\n");
   const auto data = csv_examples(file, {.height = 2, .width = 2, .scale = 255.0 / 16});
   EXPECT_TENSOR_EQ(data->images().view({2, 4}), at::tensor({0, 64, 128, 255, 16, 32, 48, 64}, at::kByte).view({2, 4}));
@@ -105,7 +106,7 @@ TEST(CsvExamples, RowsArePictures) {
 }
 
 TEST(CsvExamples, RowsAreFeatures) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   const auto file = folder.write("table.csv", "class,a,b\n3,0.5,-1\n0,2,1e3\n");
   const auto data = csv_examples(file, {.label = CsvLabel::first, .header = true});
   EXPECT_TENSOR_EQ(data->images(), at::tensor({0.5F, -1.0F, 2.0F, 1000.0F}).view({2, 2}));
@@ -114,7 +115,7 @@ TEST(CsvExamples, RowsAreFeatures) {
 }
 
 TEST(CsvExamples, WhatDoesNotFitIsNamed) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   const auto file = folder.write("bad.csv", "1,2,0.5\n");
   EXPECT_ERROR_KIND(csv_examples(file, {}), ErrorKind::file, file + ": labels in column 3 must be whole numbers >= 0");
   const auto wide = folder.write("wide.csv", "1,2,3,0\n");

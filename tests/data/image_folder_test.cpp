@@ -4,8 +4,8 @@
 #include <filesystem>
 
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temp_folder.h"
 #include "winnow/core/random.h"
 #include "winnow/data/datasets.h"
 #include "winnow/io/jpeg.h"
@@ -25,7 +25,7 @@ at::Tensor noise_picture(int64_t height, int64_t width, uint64_t seed, int64_t c
 }
 
 // zebra/{1.png, deep/er/2.JPG}, ant/{a.jpeg, b.png}, .hidden/x.png, notes.txt, ant/readme.txt, ant/.c.png
-void fill(const TempFolder& folder) {
+void fill(const testing::TemporaryFolder& folder) {
   for (const auto* sub : {"zebra/deep/er", "ant", ".hidden"}) fs::create_directories(folder / sub);
   io::write_png(folder / "zebra/1.png", noise_picture(20, 30, 1));
   io::write_jpeg(folder / "zebra/deep/er/2.JPG", noise_picture(64, 80, 2));
@@ -38,7 +38,7 @@ void fill(const TempFolder& folder) {
 }
 
 TEST(ImageFolder, ClassesAndFilesAreSorted) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   fill(folder);
   const ImageFolder data(folder.string());
   EXPECT_EQ(data.class_names(), (std::vector<std::string>{"ant", "zebra"}));
@@ -53,7 +53,7 @@ TEST(ImageFolder, ClassesAndFilesAreSorted) {
 }
 
 TEST(ImageFolder, APartiallyDecodedPictureEqualsTheWhole) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   fill(folder);
   const ImageFolder data(folder.string());
   for (int64_t i = 0; i < data.size(); ++i) {
@@ -69,13 +69,13 @@ TEST(ImageFolder, APartiallyDecodedPictureEqualsTheWhole) {
 }
 
 TEST(ImageFolder, GreyPicturesOnRequest) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   fill(folder);
   EXPECT_EQ(ImageFolder(folder.string(), {.channels = 1}).get(0, 0).image.size(2), 1);
 }
 
 TEST(ImageFolder, TransparentPartsAreWhite) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   fs::create_directories(folder / "a");
   auto image = noise_picture(4, 4, 1, 4);
   image.select(2, 3).fill_(0);
@@ -84,7 +84,7 @@ TEST(ImageFolder, TransparentPartsAreWhite) {
 }
 
 TEST(ImageFolder, ABrokenFileIsAnErrorThatNamesIt) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   fill(folder);
   const auto bad = folder.write("ant/aa.png", "no picture at all");
   const ImageFolder data(folder.string());  // not opened yet
@@ -93,7 +93,7 @@ TEST(ImageFolder, ABrokenFileIsAnErrorThatNamesIt) {
 }
 
 TEST(ImageFolder, BrokenAndHugeFilesAreCountedOnRequest) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   fill(folder);
   const auto bad = folder.write("ant/aa.png", "no picture at all");
   for (const int64_t threads : {1, 3}) {
@@ -107,7 +107,7 @@ TEST(ImageFolder, BrokenAndHugeFilesAreCountedOnRequest) {
 }
 
 TEST(ImageFolder, DamagedPixelsAreFoundByDecoding) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   fill(folder);
   auto bytes = io::encode_jpeg(noise_picture(64, 64, 9));
   folder.write("ant/cut.jpg", std::string(bytes.begin(), bytes.begin() + static_cast<int64_t>(bytes.size() / 2)));
@@ -118,7 +118,7 @@ TEST(ImageFolder, DamagedPixelsAreFoundByDecoding) {
 }
 
 TEST(ImageFolder, SmallClassesAreLeftOut) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   fill(folder);
   fs::create_directories(folder / "empty");
   io::write_png(folder / "ant/d.png", noise_picture(3, 3, 1));
@@ -128,7 +128,7 @@ TEST(ImageFolder, SmallClassesAreLeftOut) {
 }
 
 TEST(ImageFolder, BadFoldersAndOptionsAreNamed) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   EXPECT_ERROR_KIND(ImageFolder(folder / "none"), ErrorKind::file, (folder / "none") + ": there is no such folder");
   EXPECT_ERROR_KIND(ImageFolder(folder.string()), ErrorKind::file,
                     folder.string() + ": no class folder holds at least 1 usable .png, .jpg or .jpeg file(s)");
@@ -143,7 +143,7 @@ TEST(ImageFolder, BadFoldersAndOptionsAreNamed) {
 }
 
 TEST(Openclipart, DistinctReadablePicturesOfLargeClasses) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   for (const auto* name : {"big", "small"}) fs::create_directories(folder / name);
   for (int i = 0; i < 4; ++i) {
     io::write_png(folder / ("big/" + std::to_string(i) + ".png"), noise_picture(30, 40, static_cast<uint64_t>(i)));

@@ -14,8 +14,8 @@
 #include <thread>
 
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temp_folder.h"
 #include "winnow/core/random.h"
 #include "winnow/data/datasets.h"
 #include "winnow/io/jpeg.h"
@@ -292,7 +292,7 @@ TEST(Loader, AnyFailureNamesTheExample) {
 }
 
 TEST(Loader, ABrokenJpegReachesTheCallerWithItsName) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   std::filesystem::create_directories(folder / "a");
   for (int i = 0; i < 6; ++i)
     io::write_jpeg(folder / ("a/" + std::to_string(i) + ".jpg"), at::full({40, 50, 3}, 20 * i, at::kByte));

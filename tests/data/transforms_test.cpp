@@ -12,8 +12,8 @@
 
 #include "support/devices.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temp_folder.h"
 #include "winnow/data/datasets.h"
 #include "winnow/io/jpeg.h"
 
@@ -299,7 +299,7 @@ TEST(ImageTransform, CenterResizesTheShorterSideThenCuts) {
 }
 
 TEST(ImageTransform, DecodingOnlyTheBoxChangesNothing) {
-  const TempFolder folder;
+  const testing::TemporaryFolder folder;
   std::filesystem::create_directories(folder / "a");
   io::write_jpeg(folder / "a/1.jpg", hills(150, 200), 85);
   const ImageFolder data(folder.string());

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <fstream>
 
-#include "core/temporary_folder.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
 #include "winnow/core/file.h"
 #include "winnow/io/json.h"

@@ -5,9 +5,9 @@
 
 #include <fstream>
 
-#include "core/temporary_folder.h"
 #include "gzip_bytes.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
 
 namespace winnow::testing {

@@ -7,8 +7,8 @@
 #include <cstdlib>
 #include <iostream>
 
-#include "core/temporary_folder.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
 
 namespace winnow::testing {

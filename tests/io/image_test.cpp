@@ -5,8 +5,8 @@
 
 #include <fstream>
 
-#include "core/temporary_folder.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
 #include "winnow/io/jpeg.h"
 #include "winnow/io/png.h"

@@ -5,8 +5,8 @@
 #include <fstream>
 #include <limits>
 
-#include "core/temporary_folder.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "winnow/core/file.h"
 
 namespace winnow::testing {

@@ -6,8 +6,8 @@
 
 #include <fstream>
 
-#include "core/temporary_folder.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
 #include "winnow/core/file.h"
 

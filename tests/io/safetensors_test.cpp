@@ -5,9 +5,9 @@
 
 #include <fstream>
 
-#include "core/temporary_folder.h"
 #include "safetensors_bytes.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
 #include "winnow/core/file.h"
 #include "winnow/tensor/format.h"

@@ -8,9 +8,9 @@
 #include <limits>
 #include <set>
 
-#include "core/temporary_folder.h"
 #include "event_file.h"
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
 #include "winnow/core/file.h"
 #include "winnow/io/png.h"

@@ -4,8 +4,8 @@
 #include <torch/types.h>
 
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temp_folder.h"
 #include "winnow/io/png.h"
 #include "winnow/models/vit.h"
 
@@ -76,19 +76,19 @@ ViT grey_network() {
 }
 
 TEST(ReadInput, APictureBecomesTheInputOfTheNetworkWithoutAProcessorFile) {
-  const testing::TempFolder folder;
+  const testing::TemporaryFolder folder;
   const auto model = grey_network();
-  io::write_png(folder.path / "grey.png", at::full({9, 5, 1}, 255, at::kByte));
-  io::write_png(folder.path / "colour.png", at::full({9, 5, 3}, 255, at::kByte));
-  const auto config = processor_of(folder.path, *model);
+  io::write_png(folder.path() / "grey.png", at::full({9, 5, 1}, 255, at::kByte));
+  io::write_png(folder.path() / "colour.png", at::full({9, 5, 3}, 255, at::kByte));
+  const auto config = processor_of(folder.path(), *model);
   for (const auto* name : {"grey.png", "colour.png"}) {
-    EXPECT_TENSOR_NEAR(read_input(folder.path / name, *model, config), at::ones({1, 1, 4, 8}), 1e-6);
+    EXPECT_TENSOR_NEAR(read_input(folder.path() / name, *model, config), at::ones({1, 1, 4, 8}), 1e-6);
   }
-  EXPECT_ERROR_KIND(read_input(folder.path / "none.png", *model, config), ErrorKind::file, "none.png");
+  EXPECT_ERROR_KIND(read_input(folder.path() / "none.png", *model, config), ErrorKind::file, "none.png");
 }
 
 TEST(ReadInput, AProcessorThatIsSavedReadsBack) {
-  const testing::TempFolder folder;
+  const testing::TemporaryFolder folder;
   const auto model = grey_network();
   const io::ProcessorConfig plain{.size = {.height = 28, .width = 30},
                                   .resample = io::Resample::bicubic,
@@ -100,8 +100,8 @@ TEST(ReadInput, AProcessorThatIsSavedReadsBack) {
                                     .crop_width = 120,
                                     .do_rescale = false};
   for (const auto& config : {plain, cropped}) {
-    save_processor(config, folder.path);
-    const auto again = processor_of(folder.path, *model);
+    save_processor(config, folder.path());
+    const auto again = processor_of(folder.path(), *model);
     EXPECT_EQ(again.size.height, config.size.height);
     EXPECT_EQ(again.size.width, config.size.width);
     EXPECT_EQ(again.size.shortest_edge, config.size.shortest_edge);

@@ -9,8 +9,8 @@
 
 #include "support/error.h"
 #include "support/golden.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temp_folder.h"
 #include "winnow/models/deit.h"
 #include "winnow/models/dinov2.h"
 #include "winnow/models/vit.h"
@@ -80,9 +80,9 @@ std::vector<std::shared_ptr<Pretrained>> small_networks() {
 TEST(Pretrained, AFolderThatIsSavedLoadsToTheSameBits) {
   for (const auto& model : small_networks()) {
     SCOPED_TRACE(model->architecture());
-    const testing::TempFolder folder;
-    save(*model, folder.path / "new" / "folder");
-    const auto again = load(folder.path / "new" / "folder");
+    const testing::TemporaryFolder folder;
+    save(*model, folder.path() / "new" / "folder");
+    const auto again = load(folder.path() / "new" / "folder");
     EXPECT_EQ(again->architecture(), model->architecture());
     EXPECT_EQ(again->config_json(), model->config_json());
     EXPECT_EQ(again->labels(), model->labels());
@@ -94,21 +94,21 @@ TEST(Pretrained, AFolderThatIsSavedLoadsToTheSameBits) {
 TEST(Pretrained, ShardsAndFloat64AndHalfPrecisionLoadToo) {
   for (const auto& model : small_networks()) {
     SCOPED_TRACE(model->architecture());
-    const testing::TempFolder folder;
-    save(*model, folder.path, {.max_shard_bytes = 1000});
-    EXPECT_TRUE(std::filesystem::exists(folder.path / "model.safetensors.index.json"));
-    EXPECT_TENSOR_EQ(output_of(*load(folder.path)), output_of(*model));
+    const testing::TemporaryFolder folder;
+    save(*model, folder.path(), {.max_shard_bytes = 1000});
+    EXPECT_TRUE(std::filesystem::exists(folder.path() / "model.safetensors.index.json"));
+    EXPECT_TENSOR_EQ(output_of(*load(folder.path())), output_of(*model));
     for (const auto type : {at::kHalf, at::kBFloat16}) {
-      const testing::TempFolder narrow;
+      const testing::TemporaryFolder narrow;
       auto tensors = model->weight_map().tensors();
       for (auto& [name, tensor] : tensors) tensor = tensor.to(type);
-      io::save_safetensors(narrow.path / "model.safetensors", tensors);
-      io::write_json(narrow.path / "config.json", model->config_json());
-      const auto loaded = load(narrow.path);
+      io::save_safetensors(narrow.path() / "model.safetensors", tensors);
+      io::write_json(narrow.path() / "config.json", model->config_json());
+      const auto loaded = load(narrow.path());
       for (const auto& [name, tensor] : loaded->weight_map().tensors()) {
         EXPECT_TENSOR_EQ(tensor, tensors.at(name).to(at::kFloat));
       }
-      const auto wide = load(narrow.path, {.dtype = at::kDouble});
+      const auto wide = load(narrow.path(), {.dtype = at::kDouble});
       for (const auto& [name, tensor] : wide->weight_map().tensors()) {
         EXPECT_TENSOR_EQ(tensor, tensors.at(name).to(at::kDouble));
       }
@@ -119,9 +119,9 @@ TEST(Pretrained, ShardsAndFloat64AndHalfPrecisionLoadToo) {
 // Folders with what the network computes, for benchmarks/peers/check_vit_roundtrip.py: kept where WINNOW_PEER_FOLDERS
 // says.
 TEST(Pretrained, FoldersWithInputAndOutputReproduceThemselves) {
-  const testing::TempFolder temporary;
+  const testing::TemporaryFolder temporary;
   const auto* kept = std::getenv("WINNOW_PEER_FOLDERS");
-  const auto root = kept != nullptr ? std::filesystem::path(kept) : temporary.path;
+  const auto root = kept != nullptr ? std::filesystem::path(kept) : temporary.path();
   const at::NoGradGuard no_grad;
   int64_t number = 0;
   for (const auto& model : small_networks()) {
@@ -146,18 +146,18 @@ TEST(PretrainedGolden, WhatIsSavedIsThePublishedFile) {
   for (const auto& architecture : kArchitectures) {
     testing::golden::for_each_hf(architecture, [](const testing::golden::HfCase& c) {
       const auto model = load(c.config(), c.checkpoint());
-      const testing::TempFolder folder;
-      save(*model, folder.path);
-      const auto saved = io::load_safetensors(folder.path / "model.safetensors");
+      const testing::TemporaryFolder folder;
+      save(*model, folder.path());
+      const auto saved = io::load_safetensors(folder.path() / "model.safetensors");
       const auto published = io::load_safetensors(c.path / "model.safetensors");
       for (const auto& [name, tensor] : published) {
         ASSERT_TRUE(saved.contains(name)) << c.path << " " << name;
         EXPECT_TENSOR_EQ(saved.at(name), tensor.to(at::kFloat));
       }
       EXPECT_EQ(saved.size(), published.size()) << c.path;
-      EXPECT_EQ(io::SafetensorsFile(folder.path / "model.safetensors").metadata().at("format"), "pt");
+      EXPECT_EQ(io::SafetensorsFile(folder.path() / "model.safetensors").metadata().at("format"), "pt");
       // The options that count are written as they were read.
-      const auto before = c.config().value(), after = io::read_json(folder.path / "config.json");
+      const auto before = c.config().value(), after = io::read_json(folder.path() / "config.json");
       for (const auto& [key, value] : after.items()) {
         if (before.contains(key) && key != "torch_dtype") EXPECT_EQ(value, before[key]) << c.path << " " << key;
       }
@@ -250,16 +250,16 @@ TEST(Pretrained, NamesOfTimmOfOfficialFilesAndOfModulesGiveTheSameNetwork) {
     const std::vector<io::TensorMap> files = {in_module_names(published, dinov2), in_timm_names(published, false),
                                               in_timm_names(published, true)};
     for (const auto& file : files) {
-      const testing::TempFolder folder;
-      io::save_safetensors(folder.path / "model.safetensors", file);
-      io::write_json(folder.path / "config.json", model->config_json());
-      EXPECT_TENSOR_EQ(output_of(*load(folder.path)), output_of(*model));
+      const testing::TemporaryFolder folder;
+      io::save_safetensors(folder.path() / "model.safetensors", file);
+      io::write_json(folder.path() / "config.json", model->config_json());
+      EXPECT_TENSOR_EQ(output_of(*load(folder.path())), output_of(*model));
     }
   }
 }
 
 TEST(Pretrained, ABaseModelWithoutPoolerLoadsWithoutOne) {
-  const testing::TempFolder folder;
+  const testing::TemporaryFolder folder;
   ViT model(ViTConfig{.trunk = {.image_height = 4,
                                 .image_width = 4,
                                 .patch_size = 2,
@@ -268,22 +268,22 @@ TEST(Pretrained, ABaseModelWithoutPoolerLoadsWithoutOne) {
                                 .num_attention_heads = 1,
                                 .intermediate_size = 4},
                       .head = ViTHead::pooler});
-  save(*model, folder.path);
-  EXPECT_TRUE(load_as<ViT>(folder.path)->pooler);
+  save(*model, folder.path());
+  EXPECT_TRUE(load_as<ViT>(folder.path())->pooler);
   auto tensors = model->weight_map().tensors();
   tensors.erase("pooler.dense.weight");
   tensors.erase("pooler.dense.bias");
-  io::save_safetensors(folder.path / "model.safetensors", tensors);
-  auto loaded = load_as<ViT>(folder.path);
+  io::save_safetensors(folder.path() / "model.safetensors", tensors);
+  auto loaded = load_as<ViT>(folder.path());
   EXPECT_FALSE(loaded->pooler);
   EXPECT_FALSE(loaded->forward(at::zeros({1, 3, 4, 4})).pooler_output.defined());
 }
 
 TEST(Pretrained, EveryErrorNamesItsFile) {
-  const testing::TempFolder folder;
-  const auto path = folder.path.string();
-  EXPECT_ERROR_KIND(load(folder.path / "none"), ErrorKind::file, path + "/none");
-  EXPECT_ERROR_KIND(load(folder.path), ErrorKind::file, "config.json");
+  const testing::TemporaryFolder folder;
+  const auto path = folder.path().string();
+  EXPECT_ERROR_KIND(load(folder.path() / "none"), ErrorKind::file, path + "/none");
+  EXPECT_ERROR_KIND(load(folder.path()), ErrorKind::file, "config.json");
   ViT model(ViTConfig{.trunk = {.image_height = 4,
                                 .image_width = 4,
                                 .patch_size = 2,
@@ -291,33 +291,33 @@ TEST(Pretrained, EveryErrorNamesItsFile) {
                                 .num_hidden_layers = 1,
                                 .num_attention_heads = 1,
                                 .intermediate_size = 4}});
-  save(*model, folder.path);
-  EXPECT_ERROR_KIND(load_as<DeiT>(folder.path), ErrorKind::file,
+  save(*model, folder.path());
+  EXPECT_ERROR_KIND(load_as<DeiT>(folder.path()), ErrorKind::file,
                     path + ": config.json names the architecture ViTForImageClassification, which is another class");
   // Another size in the config than in the weights.
   auto config = model->config_json();
   config["intermediate_size"] = 6;
-  io::write_json(folder.path / "config.json", config);
-  EXPECT_ERROR_KIND(load(folder.path), ErrorKind::file, "vit.encoder.layer.0.intermediate.dense.weight");
-  EXPECT_ERROR(load(folder.path), "[6, 4]");
-  EXPECT_ERROR(load(folder.path), "[4, 4]");
+  io::write_json(folder.path() / "config.json", config);
+  EXPECT_ERROR_KIND(load(folder.path()), ErrorKind::file, "vit.encoder.layer.0.intermediate.dense.weight");
+  EXPECT_ERROR(load(folder.path()), "[6, 4]");
+  EXPECT_ERROR(load(folder.path()), "[4, 4]");
   // A weight under a wrong name: told as missing with the nearest one.
-  io::write_json(folder.path / "config.json", model->config_json());
+  io::write_json(folder.path() / "config.json", model->config_json());
   auto tensors = model->weight_map().tensors();
   tensors["clasifier.bias"] = tensors.at("classifier.bias");
   tensors.erase("classifier.bias");
-  io::save_safetensors(folder.path / "model.safetensors", tensors);
-  EXPECT_ERROR_KIND(load(folder.path), ErrorKind::file, "classifier.bias (nearest: clasifier.bias)");
-  std::ofstream(folder.path / "model.safetensors") << "short";
-  EXPECT_ERROR_KIND(load(folder.path), ErrorKind::file, "model.safetensors");
-  std::filesystem::remove(folder.path / "model.safetensors");
-  EXPECT_ERROR_KIND(load(folder.path), ErrorKind::file, path);
-  std::ofstream(folder.path / "config.json") << "{";
-  EXPECT_ERROR_KIND(load(folder.path), ErrorKind::file, "config.json");
+  io::save_safetensors(folder.path() / "model.safetensors", tensors);
+  EXPECT_ERROR_KIND(load(folder.path()), ErrorKind::file, "classifier.bias (nearest: clasifier.bias)");
+  std::ofstream(folder.path() / "model.safetensors") << "short";
+  EXPECT_ERROR_KIND(load(folder.path()), ErrorKind::file, "model.safetensors");
+  std::filesystem::remove(folder.path() / "model.safetensors");
+  EXPECT_ERROR_KIND(load(folder.path()), ErrorKind::file, path);
+  std::ofstream(folder.path() / "config.json") << "{";
+  EXPECT_ERROR_KIND(load(folder.path()), ErrorKind::file, "config.json");
 }
 
 TEST(Pretrained, ATensorOfAMaskedAutoencoderThatIsMissedOrUnknownIsTold) {
-  const testing::TempFolder folder;
+  const testing::TemporaryFolder folder;
   ViTMae model(ViTMaeConfig{.trunk = {.image_height = 4,
                                       .image_width = 4,
                                       .patch_size = 2,
@@ -329,19 +329,19 @@ TEST(Pretrained, ATensorOfAMaskedAutoencoderThatIsMissedOrUnknownIsTold) {
                             .decoder_num_hidden_layers = 2,
                             .decoder_num_attention_heads = 1,
                             .decoder_intermediate_size = 4});
-  save(*model, folder.path);
+  save(*model, folder.path());
   auto tensors = model->weight_map().tensors();
   tensors.erase("decoder.decoder_layers.1.layernorm_after.bias");
   tensors["decoder.decoder_layers.2.layernorm_after.bias"] = at::zeros({4});
-  io::save_safetensors(folder.path / "model.safetensors", tensors);
-  EXPECT_ERROR(load(folder.path), "decoder.decoder_layers.1.layernorm_after.bias");
-  EXPECT_ERROR(load(folder.path), "decoder.decoder_layers.2.layernorm_after.bias");
+  io::save_safetensors(folder.path() / "model.safetensors", tensors);
+  EXPECT_ERROR(load(folder.path()), "decoder.decoder_layers.1.layernorm_after.bias");
+  EXPECT_ERROR(load(folder.path()), "decoder.decoder_layers.2.layernorm_after.bias");
   // Without the fixed tables, which are then computed.
   tensors = model->weight_map().tensors();
   tensors.erase("vit.embeddings.position_embeddings");
   tensors.erase("decoder.decoder_pos_embed");
-  io::save_safetensors(folder.path / "model.safetensors", tensors);
-  EXPECT_TENSOR_EQ(output_of(*load(folder.path)), output_of(*model));
+  io::save_safetensors(folder.path() / "model.safetensors", tensors);
+  EXPECT_TENSOR_EQ(output_of(*load(folder.path())), output_of(*model));
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include <torch/types.h>
 
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temp_folder.h"
 
 namespace winnow::models {
 namespace {
@@ -18,10 +18,10 @@ at::Tensor counting(std::vector<int64_t> shape, double start = 0) {
 
 // A checkpoint of these tensors, which lives as long as the object.
 struct File {
-  explicit File(const io::TensorMap& tensors) { io::save_safetensors(folder.path / "model.safetensors", tensors); }
-  io::Checkpoint open() const { return io::Checkpoint(folder.path); }
-  std::string name() const { return folder.path.string(); }
-  testing::TempFolder folder;
+  explicit File(const io::TensorMap& tensors) { io::save_safetensors(folder.path() / "model.safetensors", tensors); }
+  io::Checkpoint open() const { return io::Checkpoint(folder.path()); }
+  std::string name() const { return folder.path().string(); }
+  testing::TemporaryFolder folder;
 };
 
 // A fused [6, 2] matrix that published files hold as q, k, v and others whole, and a vector under two names.

@@ -9,8 +9,8 @@
 #include <string>
 
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temporary_folder.h"
 
 namespace winnow::train {
 namespace {
@@ -58,7 +58,7 @@ void flip_bit(const fs::path& path, int64_t from_end) {
 }
 
 TEST(Checkpoint, ComesBackToTheBit) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   const auto path = save_checkpoint(root.path(), example(3), 2);
   EXPECT_EQ(path.filename(), "step_000000003");
   const auto loaded = load_checkpoint(path);
@@ -72,14 +72,14 @@ TEST(Checkpoint, ComesBackToTheBit) {
 }
 
 TEST(Checkpoint, TheLastOnesAreKeptByNumber) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   for (const int64_t step : {9, 10, 100, 1000}) save_checkpoint(root.path(), example(step), 2);
   EXPECT_EQ(steps_under(root.path()), (std::vector<int64_t>{100, 1000}));
   EXPECT_TRUE(others_under(root.path()).empty());
 }
 
 TEST(Checkpoint, AFolderThatIsThereAlreadyIsMovedAsideNotDeleted) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   const auto path = save_checkpoint(root.path(), example(3), 2);
   truncate_by(path / "model.safetensors", 1);
   save_checkpoint(root.path(), example(3), 2);
@@ -89,7 +89,7 @@ TEST(Checkpoint, AFolderThatIsThereAlreadyIsMovedAsideNotDeleted) {
 }
 
 TEST(Checkpoint, WhatAKilledRunLeftIsIgnoredAndSweptUp) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   fs::create_directories(root.path() / ".step_000000005.writing");
   std::ofstream(root.path() / ".step_000000005.writing" / "model.safetensors") << "half";
   fs::create_directories(root.path() / ".step_000000001.deleting");
@@ -100,7 +100,7 @@ TEST(Checkpoint, WhatAKilledRunLeftIsIgnoredAndSweptUp) {
 }
 
 TEST(Checkpoint, OtherNamesAreNoCheckpoints) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   for (const char* name : {"step_", "step_12x", "step_000000007.old", "steps_3", "notes"}) {
     fs::create_directories(root.path() / name);
   }
@@ -110,7 +110,7 @@ TEST(Checkpoint, OtherNamesAreNoCheckpoints) {
 }
 
 TEST(Checkpoint, EveryKindOfDamageIsNamed) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   const auto fresh = [&] {
     fs::remove_all(root.path());
     return save_checkpoint(root.path(), example(3), 1);
@@ -135,7 +135,7 @@ TEST(Checkpoint, EveryKindOfDamageIsNamed) {
 }
 
 TEST(Checkpoint, AChangedNumberInTheIndexIsFound) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   const auto path = save_checkpoint(root.path(), example(3), 1);
   std::string text;
   {
@@ -150,14 +150,14 @@ TEST(Checkpoint, AChangedNumberInTheIndexIsFound) {
 }
 
 TEST(Checkpoint, AnotherFormatIsRefusedByItsNumber) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   const auto path = save_checkpoint(root.path(), example(3), 1);
   std::ofstream(path / "checkpoint.json") << R"({"format": 2, "step": 3})";
   EXPECT_ERROR(load_checkpoint(path), "format 2 is not known, this version reads up to 1");
 }
 
 TEST(Checkpoint, TheNewestThatCanBeReadIsFoundAndTheDamagedOneStays) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   save_checkpoint(root.path(), example(1), 3);
   save_checkpoint(root.path(), example(2), 3);
   const auto newest = save_checkpoint(root.path(), example(3), 3);
@@ -171,14 +171,14 @@ TEST(Checkpoint, TheNewestThatCanBeReadIsFoundAndTheDamagedOneStays) {
 }
 
 TEST(Checkpoint, IfNoneCanBeReadTheNewestIsExplained) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   for (const int64_t step : {1, 2}) fs::remove(save_checkpoint(root.path(), example(step), 3) / "checkpoint.json");
   EXPECT_ERROR_KIND(load_newest_checkpoint(root.path()), ErrorKind::file,
                     "step_000000002': checkpoint.json is missing");
 }
 
 TEST(Checkpoint, AFailedWriteLeavesTheOlderOnesAndNothingElse) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   save_checkpoint(root.path(), example(1), 3);
   auto unwritable = example(2);
   unwritable.parts["rng"].tensors["sparse"] = at::eye(2).to_sparse();  // fails after the files before it are written
@@ -189,7 +189,7 @@ TEST(Checkpoint, AFailedWriteLeavesTheOlderOnesAndNothingElse) {
 }
 
 TEST(Checkpoint, ANumberThatJsonCannotHoldIsRefused) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   auto bad = example(2);
   bad.parts["optimizer"].values["rates"] = {1.0, NAN};
   EXPECT_ERROR(save_checkpoint(root.path(), bad, 3), "save_checkpoint: optimizer/rates/1 must be finite, got nan");
@@ -197,7 +197,7 @@ TEST(Checkpoint, ANumberThatJsonCannotHoldIsRefused) {
 }
 
 TEST(Checkpoint, BadArgumentsAreNamed) {
-  const TemporaryFolder root;
+  const testing::TemporaryFolder root;
   EXPECT_ERROR(save_checkpoint(root.path(), example(-1), 1), "save_checkpoint: step must be >= 0, got -1");
   EXPECT_ERROR(save_checkpoint(root.path(), example(1), 0), "save_checkpoint: keep_last must be >= 1, got 0");
 }

@@ -13,8 +13,8 @@
 #include <thread>
 
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temporary_folder.h"
 #include "toy_run.h"
 #include "winnow/train/process_group.h"
 #include "winnow/train/trainer.h"
@@ -26,7 +26,7 @@ const ProcessGroup::Options kLoopback{.timeout_seconds = 60, .address = "127.0.0
 
 // Runs fn(group) as `size` ranks that meet over a file, one thread each, and rethrows the first failure.
 void for_ranks(int64_t size, const std::function<void(std::shared_ptr<ProcessGroup>)>& fn) {
-  const TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   std::vector<std::thread> threads;
   std::vector<std::exception_ptr> failures(static_cast<size_t>(size));
   for (int64_t rank = 0; rank < size; ++rank) {
@@ -241,7 +241,7 @@ TEST(DataParallel, ABadLossOfOneProcessEndsAllOfThem) {
 }
 
 TEST(DataParallel, ResumesToTheBitWithTheGeneratorsOfAllProcesses) {
-  const TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   const auto train = [&](const std::string& out, std::vector<int64_t> totals) {
     at::Tensor result;
     for (const auto total : totals) {

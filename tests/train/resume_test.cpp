@@ -7,8 +7,8 @@
 #include <optional>
 
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temporary_folder.h"
 #include "toy_run.h"
 #include "winnow/core/program.h"
 #include "winnow/data/loader.h"
@@ -89,7 +89,7 @@ class ResumeTest : public ::testing::Test {
     EXPECT_EQ(io::read_json_lines(folder_ / out + "/metrics.jsonl"),
               io::read_json_lines(folder_ / "whole/metrics.jsonl"));
   }
-  TemporaryFolder folder_;
+  testing::TemporaryFolder folder_;
   std::optional<Everything> whole_;
 };
 
@@ -182,7 +182,7 @@ TEST_F(ResumeTest, WhatDoesNotFitIsNamed) {
 TEST(Resume, WithTheLoaderTheDataGoOnWhereTheyStopped) {
   const auto images = at::randn({37, 3}, make_generator(2));
   const auto labels = at::arange(37) % 3;
-  const TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   const auto train = [&](const std::string& out, int64_t stop_after, std::vector<at::Tensor>& seen) {
     ToyNet net(7);
     Sgd optimizer(weight_decay_groups(*net, 0.0), {.momentum = 0.9});

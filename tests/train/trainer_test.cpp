@@ -10,8 +10,8 @@
 #include <limits>
 
 #include "support/error.h"
+#include "support/temporary_folder.h"
 #include "support/tensor_near.h"
-#include "temporary_folder.h"
 #include "toy_run.h"
 #include "winnow/core/program.h"
 #include "winnow/io/json_lines.h"
@@ -225,7 +225,7 @@ TEST(Trainer, Bf16TrainsCloseToFp32) {
 }
 
 TEST(Trainer, WritesMetricsEventsAndFinalWeights) {
-  const TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   Toy run;
   auto options = quiet(5);
   options.out = folder.path().string();
@@ -263,7 +263,7 @@ TEST(Trainer, WritesMetricsEventsAndFinalWeights) {
 }
 
 TEST(Trainer, ALossThatIsNotFiniteNamesTheStepAndTheLastCheckpoint) {
-  const TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     Toy run;
     auto options = quiet(9);
@@ -286,7 +286,7 @@ TEST(Trainer, ALossThatIsNotFiniteNamesTheStepAndTheLastCheckpoint) {
 }
 
 TEST(Trainer, WeightsThatAreNotFiniteAreNeverSaved) {
-  const TemporaryFolder folder;
+  const testing::TemporaryFolder folder;
   Toy run;
   auto options = quiet(4);
   options.out = folder.path().string();
@@ -303,7 +303,7 @@ TEST(Trainer, WeightsThatAreNotFiniteAreNeverSaved) {
 
 TEST(Trainer, ASignalFinishesTheStepSavesAndTellsTheExitCode) {
   for (const auto& [signal, code] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 143}}) {
-    const TemporaryFolder folder;
+    const testing::TemporaryFolder folder;
     Toy run;
     auto options = quiet(100);
     options.out = folder.path().string();
