@@ -33,8 +33,8 @@ struct SelectiveScan {
   int64_t states;  // >= 1
 };
 
-// Where the gradients go; null: not wanted. Those that sum over channels, samples or steps come as partial sums, which
-// the caller adds in order: the same result for any number of threads.
+// Where the gradients go: d, z and dt_bias may be null where that input is. Those that sum over channels, samples or
+// steps come as partial sums, which the caller adds in order: the same result for any number of threads.
 template <typename T>
 struct SelectiveScanGrad {
   const T* grad_y;      // [batch, length, channels]
@@ -80,15 +80,15 @@ void selective_scan_backward(const SelectiveScan<double>& args, const SelectiveS
 
 }  // namespace cpu
 
-// The CUDA twins over all units. `scratch` of the backward pass holds batch * chunk * states * channels elements.
+// The CUDA twins over all units.
 namespace cuda {
 
 void selective_scan(const SelectiveScan<float>& args, float* y, float* state, float* boundaries, cudaStream_t stream);
 void selective_scan(const SelectiveScan<double>& args, double* y, double* state, double* boundaries,
                     cudaStream_t stream);
-void selective_scan_backward(const SelectiveScan<float>& args, const SelectiveScanGrad<float>& grad, float* scratch,
+void selective_scan_backward(const SelectiveScan<float>& args, const SelectiveScanGrad<float>& grad,
                              cudaStream_t stream);
-void selective_scan_backward(const SelectiveScan<double>& args, const SelectiveScanGrad<double>& grad, double* scratch,
+void selective_scan_backward(const SelectiveScan<double>& args, const SelectiveScanGrad<double>& grad,
                              cudaStream_t stream);
 
 }  // namespace cuda
