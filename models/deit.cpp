@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "registry.h"
 #include "vit_trunk.h"
 #include "winnow/core/error.h"
 #include "winnow/core/random.h"
@@ -75,6 +76,24 @@ at::Tensor DeiTImpl::classify(const at::Tensor& images) {
 
 std::vector<std::string> DeiTImpl::labels() const {
   return head ? config.labels : std::vector<std::string>();
+}
+
+namespace {
+
+// Files of a base model may lack its pooler; the model has none then.
+std::shared_ptr<Pretrained> make(const io::JsonObject& json, const io::Checkpoint& weights) {
+  auto config = read_deit_config(json);
+  if (config.head == DeiTHead::pooler && !weights.has("pooler.dense.weight") &&
+      !weights.has("deit.pooler.dense.weight")) {
+    config.head = DeiTHead::none;
+  }
+  return std::make_shared<DeiTImpl>(std::move(config));
+}
+
+}  // namespace
+
+Makers deit_makers() {
+  return {{"DeiTForImageClassification", make}, {"DeiTForImageClassificationWithTeacher", make}, {"DeiTModel", make}};
 }
 
 }  // namespace winnow::models

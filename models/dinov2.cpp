@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "registry.h"
 #include "vit_trunk.h"
 #include "winnow/core/error.h"
 #include "winnow/core/random.h"
@@ -118,6 +119,18 @@ at::Tensor Dinov2Impl::classify(const at::Tensor& images) {
 
 std::vector<std::string> Dinov2Impl::labels() const {
   return head ? config.labels : std::vector<std::string>();
+}
+
+namespace {
+
+std::shared_ptr<Pretrained> make(const io::JsonObject& json, const io::Checkpoint&) {
+  return std::make_shared<Dinov2Impl>(read_dinov2_config(json));
+}
+
+}  // namespace
+
+Makers dinov2_makers() {
+  return {{"Dinov2ForImageClassification", make}, {"Dinov2Model", make}};
 }
 
 }  // namespace winnow::models

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "registry.h"
 #include "vit_trunk.h"
 #include "winnow/core/error.h"
 #include "winnow/core/random.h"
@@ -122,6 +123,24 @@ ViT fine_tune(const VitEncoder& pretrained, const FineTuneOptions& options) {
   }
   model->to(pretrained->pos_embed.device(), pretrained->pos_embed.scalar_type());
   return model;
+}
+
+namespace {
+
+// Files of a base model may lack its pooler; the model has none then.
+std::shared_ptr<Pretrained> make(const io::JsonObject& json, const io::Checkpoint& weights) {
+  auto config = read_vit_config(json);
+  if (config.head == ViTHead::pooler && !weights.has("pooler.dense.weight") &&
+      !weights.has("vit.pooler.dense.weight")) {
+    config.head = ViTHead::none;
+  }
+  return std::make_shared<ViTImpl>(std::move(config));
+}
+
+}  // namespace
+
+Makers vit_makers() {
+  return {{"MeanPooledViTForImageClassification", make}, {"ViTForImageClassification", make}, {"ViTModel", make}};
 }
 
 }  // namespace winnow::models

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "registry.h"
 #include "vit_trunk.h"
 #include "winnow/core/error.h"
 #include "winnow/tensor/check.h"
@@ -113,6 +114,18 @@ WeightMap weight_map_of(const mae::MaskedAutoencoderViT& network) {
   add_linear_weights(map, decoder->pred, {in + "decoder_pred", "", "decoder_pred"});
   map.accept_prefix("vit.");
   return map;
+}
+
+namespace {
+
+std::shared_ptr<Pretrained> make(const io::JsonObject& json, const io::Checkpoint&) {
+  return std::make_shared<ViTMaeImpl>(read_vit_mae_config(json));
+}
+
+}  // namespace
+
+Makers vit_mae_makers() {
+  return {{"ViTMAEForPreTraining", make}};
 }
 
 }  // namespace winnow::models

@@ -1,0 +1,21 @@
+#include "registry.h"
+
+namespace winnow::models {
+
+const Makers& all_makers() {
+  static const Makers table = [] {
+    Makers all;
+    for (const auto family : {
+             deit_makers,
+             dinov2_makers,
+             vit_mae_makers,
+             vit_makers,
+         }) {
+      all.merge(family());
+    }
+    return all;
+  }();
+  return table;
+}
+
+}  // namespace winnow::models
