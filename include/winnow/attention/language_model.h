@@ -44,7 +44,7 @@ struct LmInput {
   at::Tensor keep = {};            // [B, T], bool or any number: nonzero = a real token; undefined: all are
   at::Tensor positions = {};       // [B, L] or [L] int64; undefined: T - L, ..., T - 1, whatever `keep` says
   AttentionMask mask = {};         // in addition to the causal one and `keep`: documents, trees of drafts
-  DecoderState* state = nullptr;   // of make_state(B, ..): read and appended to; needs a call without gradients
+  DecoderState* state = nullptr;   // of make_state(B, ..): read and appended to; no gradients are recorded then
   at::Tensor labels = {};          // [B, L] int64, -100 = ignored: fills loss. Logits at t are compared with t + 1
   bool last_only = false;          // logits of the last position only (not with labels)
   bool hidden_states = false;      // fill hidden_states

@@ -70,12 +70,11 @@ struct CausalLMSizes {
   int64_t hidden = 0;    // inside the MLP; 0: 4 dim (GPT-2), 8/3 dim rounded up to a multiple of 8 (Llama)
   double dropout = 0.0;  // GPT-2 only: of embeddings, attention and residual branches
   bool tied = true;
-  bool bias = true;             // GPT-2 has biases; llama: attention_bias and mlp_bias, usually off
   double rope_theta = 10000.0;  // llama
 };
-// GPT-2: LayerNorm, learned positions, tanh GELU. bias must be true.
+// GPT-2: LayerNorm, learned positions, tanh GELU, biases everywhere.
 CausalLMConfig gpt2_config(const CausalLMSizes& sizes);
-// Llama: RMSNorm, rotary positions, SwiGLU.
+// Llama: RMSNorm, rotary positions, SwiGLU, no biases.
 CausalLMConfig llama_config(const CausalLMSizes& sizes);
 
 // Children: embed (weight [V, D]), pos_embed where positions are learned, embed_drop, blocks.N (TransformerBlock; its
@@ -105,10 +104,10 @@ struct CausalLMImpl : Pretrained, LanguageModel {
   Linear head{nullptr};  // without bias; its weight is that of `embed` where tied (it is no child then)
 
  private:
-  void init_weights(uint64_t seed);
-  at::Tensor embed_tokens(const LmInput& input, const at::Tensor& positions);
-  BlockArgs block_args(const LmInput& input, const at::Tensor& positions) const;
-  at::Tensor run_blocks(at::Tensor x, const LmInput& input, const BlockArgs& args, LmOutput& out);
+  void check_input(const LmInput& input) const;
+  at::Tensor positions_of(const LmInput& input) const;
+  std::vector<AttentionMask> layer_masks(const LmInput& input) const;
+  at::Tensor run_blocks(at::Tensor x, const LmInput& input, const at::Tensor& positions, LmOutput& out);
 };
 TORCH_MODULE(CausalLM);
 
