@@ -6,8 +6,11 @@ const Makers& all_makers() {
   static const Makers table = [] {
     Makers all;
     for (const auto family : {
+             bert_makers,
+             clip_makers,
              deit_makers,
              dinov2_makers,
+             videomae_makers,
              vit_mae_makers,
              vit_makers,
          }) {

@@ -18,8 +18,11 @@ using Maker = std::shared_ptr<Pretrained> (*)(const io::JsonObject& config, cons
 // Name in config.json's "architectures" -> maker.
 using Makers = std::map<std::string, Maker>;
 
+Makers bert_makers();
+Makers clip_makers();
 Makers deit_makers();
 Makers dinov2_makers();
+Makers videomae_makers();
 Makers vit_makers();
 Makers vit_mae_makers();
 

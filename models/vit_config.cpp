@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "config_reader.h"
+#include "vit_trunk.h"
 #include "winnow/core/error.h"
 
 namespace winnow::models {
@@ -28,6 +29,26 @@ const std::vector<std::string>& trunk_keys() {
                                                 "qkv_bias"};
   return keys;
 }
+
+// What ViT and DeiT have beyond the trunk.
+const std::vector<std::string>& pooler_keys() {
+  static const std::vector<std::string> keys = {"encoder_stride", "intermediate_size", "pooler_act",
+                                                "pooler_output_size"};
+  return keys;
+}
+
+template <typename Config>
+void read_pooler_and_classes(const JsonObject& json, Config& c) {
+  c.labels = read_labels(json);
+  c.problem_type = read_problem_type(json);
+  c.pooler_output_size = json.get_or<int64_t>("pooler_output_size", c.pooler_output_size);
+  WINNOW_CHECK_KIND(c.pooler_output_size >= 0, ErrorKind::file, "{}: pooler_output_size must be >= 0, got {}",
+                    json.file(), c.pooler_output_size);
+  c.pooler_act = json.get_or<std::string>("pooler_act", c.pooler_act);
+  c.encoder_stride = json.get_or<int64_t>("encoder_stride", c.encoder_stride);
+}
+
+}  // namespace
 
 void check_trunk_keys(const JsonObject& json, std::vector<std::string> own) {
   own.insert(own.end(), trunk_keys().begin(), trunk_keys().end());
@@ -67,26 +88,6 @@ VitTrunkConfig read_trunk(const JsonObject& json, VitTrunkConfig t) {
   t.attention_probs_dropout_prob = json.get_or<double>("attention_probs_dropout_prob", t.attention_probs_dropout_prob);
   return t;
 }
-
-// What ViT and DeiT have beyond the trunk.
-const std::vector<std::string>& pooler_keys() {
-  static const std::vector<std::string> keys = {"encoder_stride", "intermediate_size", "pooler_act",
-                                                "pooler_output_size"};
-  return keys;
-}
-
-template <typename Config>
-void read_pooler_and_classes(const JsonObject& json, Config& c) {
-  c.labels = read_labels(json);
-  c.problem_type = read_problem_type(json);
-  c.pooler_output_size = json.get_or<int64_t>("pooler_output_size", c.pooler_output_size);
-  WINNOW_CHECK_KIND(c.pooler_output_size >= 0, ErrorKind::file, "{}: pooler_output_size must be >= 0, got {}",
-                    json.file(), c.pooler_output_size);
-  c.pooler_act = json.get_or<std::string>("pooler_act", c.pooler_act);
-  c.encoder_stride = json.get_or<int64_t>("encoder_stride", c.encoder_stride);
-}
-
-}  // namespace
 
 ViTConfig read_vit_config(const JsonObject& json) {
   check_trunk_keys(json, pooler_keys());

@@ -3,10 +3,10 @@
 #include <utility>
 
 #include "config_reader.h"
+#include "vit_trunk.h"
 #include "winnow/models/vit_config.h"
 
 namespace winnow::models {
-namespace {
 
 using io::Json;
 
@@ -30,6 +30,8 @@ Json write_trunk(const VitTrunkConfig& t) {
   }
   return json;
 }
+
+namespace {
 
 template <typename Config>
 Json write_pooler(const Config& c) {
