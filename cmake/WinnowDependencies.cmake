@@ -13,6 +13,7 @@ find_package(PNG REQUIRED)
 find_package(JPEG REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 
 # CUDA: the toolkit and LibTorch must be of one major version, because one process can hold only one CUDA runtime.
 set(WINNOW_WITH_CUDA FALSE)

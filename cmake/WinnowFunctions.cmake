@@ -7,7 +7,7 @@ set_property(GLOBAL PROPERTY WINNOW_BUILT_LAYERS "")
 # The external libraries that a layer's sources use, beside LibTorch (every layer from tensor on).
 set(WINNOW_LIBRARIES_core fmt::fmt spdlog::spdlog yaml-cpp CLI11::CLI11 nlohmann_json::nlohmann_json Eigen3::Eigen Threads::Threads)
 set(WINNOW_LIBRARIES_kernels PkgConfig::HWY)
-set(WINNOW_LIBRARIES_io PNG::PNG JPEG::JPEG ZLIB::ZLIB)
+set(WINNOW_LIBRARIES_io PNG::PNG JPEG::JPEG ZLIB::ZLIB PkgConfig::UTF8PROC)
 
 # The layers up to and including this one that have sources, and everything that they need, into `out`.
 function(winnow_layers_up_to layer out)
@@ -95,7 +95,7 @@ function(winnow_program target layer)
   target_link_libraries(${target} PRIVATE ${_layers} winnow_flags fmt::fmt spdlog::spdlog yaml-cpp CLI11::CLI11
     nlohmann_json::nlohmann_json Eigen3::Eigen PkgConfig::HWY Threads::Threads)
   if(NOT layer STREQUAL "core" AND NOT layer STREQUAL "kernels")
-    target_link_libraries(${target} PRIVATE PNG::PNG JPEG::JPEG ZLIB::ZLIB LibTorch::cpu)
+    target_link_libraries(${target} PRIVATE PNG::PNG JPEG::JPEG ZLIB::ZLIB PkgConfig::UTF8PROC LibTorch::cpu)
     if(WINNOW_WITH_CUDA)
       target_link_libraries(${target} PRIVATE LibTorch::cuda)
     endif()

@@ -12,7 +12,7 @@ target_include_directories(winnow_archive INTERFACE $<BUILD_INTERFACE:${PROJECT_
 target_compile_features(winnow_archive INTERFACE cxx_std_20)
 
 set(WINNOW_LINK_LIBRARIES LibTorch::cpu fmt::fmt spdlog::spdlog yaml-cpp nlohmann_json::nlohmann_json PNG::PNG JPEG::JPEG ZLIB::ZLIB
-    PkgConfig::HWY Threads::Threads Eigen3::Eigen)
+    PkgConfig::HWY PkgConfig::UTF8PROC Threads::Threads Eigen3::Eigen)
 if(WINNOW_WITH_CUDA)
   list(APPEND WINNOW_LINK_LIBRARIES LibTorch::cuda CUDA::cudart)
 endif()
