@@ -90,7 +90,7 @@ void add_gated_mlp(WeightMap& map, const Mlp& mlp, const BlockPlaces& at) {
 
 }  // namespace
 
-void add_linear_weights(WeightMap& map, const torch::nn::Linear& linear, const std::vector<std::string>& names) {
+void add_linear_weights(WeightMap& map, const Linear& linear, const std::vector<std::string>& names) {
   for (const auto& [parameter, suffix] : {std::pair{linear->weight, ".weight"}, std::pair{linear->bias, ".bias"}}) {
     if (!parameter.defined()) continue;
     std::vector<std::string> full;
@@ -108,6 +108,13 @@ void add_block_weights(WeightMap& map, const TransformerBlock& block, const Bloc
   add_norm(map, block->norm1, everywhere(leaf.norm1, leaf.norm1, "norm1"));
   add_qkv(map, block->attn->qkv->weight, at, ".weight");
   if (block->attn->qkv->bias.defined()) add_qkv(map, block->attn->qkv->bias, at, ".bias");
+  if (block->attn->q_bias.defined()) {  // VideoMAE; transformers 5 counts them as biases of its linear layers
+    const std::string inside = "attention.attention.";
+    map.add(block->attn->q_bias,
+            {at.published + inside + "q_bias", at.published + inside + "query.bias", at.timm + "attn.q_bias"});
+    map.add(block->attn->v_bias,
+            {at.published + inside + "v_bias", at.published + inside + "value.bias", at.timm + "attn.v_bias"});
+  }
   add_linear_weights(map, block->attn->proj, everywhere("attention.output.dense", "attention.o_proj", "attn.proj"));
   if (block->ls1) map.add(block->ls1->gamma, everywhere(leaf.scale1, leaf.scale1, "ls1.gamma"));
   add_norm(map, block->norm2, everywhere(leaf.norm2, leaf.norm2, "norm2"));
@@ -175,17 +182,17 @@ void check_pooler_act(const char* what, const std::string& activation) {
   activation_of(activation, fmt::format("{}: pooler_act, where not tanh, sigmoid or linear,", what));
 }
 
-at::Tensor pool(const torch::nn::Linear& pooler, const std::string& activation, const at::Tensor& tokens) {
-  const auto x = at::linear(tokens.select(1, 0), pooler->weight, pooler->bias);
+at::Tensor pool(Linear pooler, const std::string& activation, const at::Tensor& tokens) {
+  const auto x = pooler->forward(tokens.select(1, 0));
   if (activation == "tanh") return x.tanh();
   if (activation == "sigmoid") return x.sigmoid();
   if (activation == "linear") return x;
   return activate(x, activation_of(activation, "pooler_act"));
 }
 
-torch::nn::Linear make_head(int64_t in, int64_t out, uint64_t seed, double deviation) {
+Linear make_head(int64_t in, int64_t out, uint64_t seed, double deviation) {
   const at::NoGradGuard no_grad;
-  torch::nn::Linear head(in, out);
+  Linear head(in, out);
   trunc_normal_(head->weight, make_generator(seed), deviation);
   head->bias.zero_();
   return head;

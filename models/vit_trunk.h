@@ -28,7 +28,7 @@ void add_trunk_weights(WeightMap& map, const VitEncoderImpl& encoder, const std:
                        WeightNeed positions = WeightNeed::required);
 
 // A linear layer under the names given without ".weight" and ".bias", one per style.
-void add_linear_weights(WeightMap& map, const torch::nn::Linear& linear, const std::vector<std::string>& names);
+void add_linear_weights(WeightMap& map, const Linear& linear, const std::vector<std::string>& names);
 
 // images without the pixels to the right and at the bottom that fill no whole patch.
 at::Tensor whole_patches(const at::Tensor& images, int64_t patch);
@@ -38,12 +38,17 @@ VisionOutput run_trunk(const char* what, VitEncoderImpl& encoder, const VitTrunk
                        const at::Tensor& images, const VisionForward& how);
 
 // dense and activation on the first token.
-at::Tensor pool(const torch::nn::Linear& pooler, const std::string& activation, const at::Tensor& tokens);
+at::Tensor pool(Linear pooler, const std::string& activation, const at::Tensor& tokens);
 // Refuses a pooler_act that pool() does not know.
 void check_pooler_act(const char* what, const std::string& activation);
 
 // A linear layer with weights N(0, deviation) and zero bias.
-torch::nn::Linear make_head(int64_t in, int64_t out, uint64_t seed, double deviation = 0.02);
+Linear make_head(int64_t in, int64_t out, uint64_t seed, double deviation = 0.02);
+
+// What config.json says about a trunk: keys that are neither its own nor in `own` are refused by name.
+void check_trunk_keys(const io::JsonObject& json, std::vector<std::string> own);
+VitTrunkConfig read_trunk(const io::JsonObject& json, VitTrunkConfig defaults);
+io::Json write_trunk(const VitTrunkConfig& trunk);
 
 // The config of a trunk that exists. Throws winnow::Error (argument) where the members of a config cannot say it.
 VitTrunkConfig trunk_config(const char* what, const VitEncoderOptions& options);

@@ -1,7 +1,6 @@
 #include "winnow/attention/multi_head_attention.h"
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/zeros.h>
@@ -11,6 +10,7 @@
 #include <limits>
 
 #include "winnow/core/error.h"
+#include "winnow/tensor/masking.h"
 
 namespace winnow {
 
@@ -57,22 +57,20 @@ MultiHeadAttentionImpl::MultiHeadAttentionImpl(AttentionOptions opts) : options(
 }
 
 void MultiHeadAttentionImpl::reset() {
-  using torch::nn::Linear;
-  using torch::nn::LinearOptions;
   const auto& o = options;
   const auto width = o.heads * o.head_dim, kv_width = o.kv_heads * o.head_dim;
   const bool bias = o.qkv_bias == QkvBias::all;
   if (o.cross) {
-    q = register_module("q", Linear(LinearOptions(o.dim, width).bias(bias)));
-    kv = register_module("kv", Linear(LinearOptions(o.context_dim, 2 * kv_width).bias(bias)));
+    q = register_module("q", Linear(o.dim, width, bias));
+    kv = register_module("kv", Linear(o.context_dim, 2 * kv_width, bias));
   } else {
-    qkv = register_module("qkv", Linear(LinearOptions(o.dim, width + 2 * kv_width).bias(bias)));
+    qkv = register_module("qkv", Linear(o.dim, width + 2 * kv_width, bias));
   }
   if (o.qkv_bias == QkvBias::query_value) {
     q_bias = register_parameter("q_bias", at::zeros({width}));
     v_bias = register_parameter("v_bias", at::zeros({kv_width}));
   }
-  proj = register_module("proj", Linear(LinearOptions(width, o.dim).bias(o.out_bias)));
+  proj = register_module("proj", Linear(width, o.dim, o.out_bias));
   if (o.qk_norm != QkNorm::none) {
     const bool per_head = o.qk_norm == QkNorm::per_head;
     const auto norm = [&](int64_t heads) {
@@ -91,9 +89,9 @@ AttentionArgs AttentionArgs::for_layer(int64_t index) const {
   return copy;
 }
 
-at::Tensor MultiHeadAttentionImpl::project_qkv(const at::Tensor& x) const {
-  if (!q_bias.defined()) return at::linear(x, qkv->weight, qkv->bias);
-  return at::linear(x, qkv->weight, at::cat({q_bias, at::zeros_like(v_bias), v_bias}));
+at::Tensor MultiHeadAttentionImpl::project_qkv(const at::Tensor& x) {
+  if (!q_bias.defined()) return qkv->forward(x);
+  return qkv->forward_with_bias(x, at::cat({q_bias, at::zeros_like(v_bias), v_bias}));
 }
 
 // Cuts [B, L, heads * d] into heads: [B, heads, L, d], a view unless normalised or clamped. `norm` may be empty.
@@ -130,7 +128,7 @@ MultiHeadAttentionImpl::Heads MultiHeadAttentionImpl::cross_heads(const at::Tens
                "MultiHeadAttention: context must be {} (the cache {} keys for layer {})",
                stored ? "undefined" : "defined", stored ? "holds" : "holds no", args.layer);
   Heads heads;
-  heads.q = cut_heads(at::linear(x, q->weight, q_bias.defined() ? q_bias : q->bias), o.heads, q_norm);
+  heads.q = cut_heads(q->forward_with_bias(x, q_bias.defined() ? q_bias : q->bias), o.heads, q_norm);
   if (stored) {
     auto kept = args.cache->get(args.layer);
     heads.k = std::move(kept.keys);
@@ -141,7 +139,7 @@ MultiHeadAttentionImpl::Heads MultiHeadAttentionImpl::cross_heads(const at::Tens
                "MultiHeadAttention: context must have shape [{}, *, {}], got [{}]", x.size(0), o.context_dim,
                fmt::join(args.context.sizes(), ", "));
   const auto bias = v_bias.defined() ? at::cat({at::zeros_like(v_bias), v_bias}) : kv->bias;
-  const auto both = at::linear(args.context, kv->weight, bias).chunk(2, 2);
+  const auto both = kv->forward_with_bias(args.context, bias).chunk(2, 2);
   Norm no_norm{nullptr};
   heads.k = cut_heads(both[0], o.kv_heads, k_norm);
   heads.v = cut_heads(both[1], o.kv_heads, no_norm);
@@ -212,8 +210,9 @@ at::Tensor MultiHeadAttentionImpl::forward(const at::Tensor& x, const AttentionA
   }
   const auto z = attend(heads, args);  // [B, H, Lq, d]
   if (args.capture && args.capture->want_heads) args.capture->z = z;
-  const auto joined = z.transpose(1, 2).reshape({x.size(0), x.size(1), options.heads * options.head_dim});
-  return hooked(at::linear(joined, proj->weight, proj->bias));
+  auto joined = z.transpose(1, 2).reshape({x.size(0), x.size(1), options.heads * options.head_dim});
+  if (args.outputs.defined()) joined = gather_tokens(joined, args.outputs);
+  return hooked(proj->forward(joined));
 }
 
 }  // namespace winnow

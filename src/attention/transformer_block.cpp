@@ -1,7 +1,10 @@
 #include "winnow/attention/transformer_block.h"
 
+#include <utility>
+
 #include "winnow/core/error.h"
 #include "winnow/core/random.h"
+#include "winnow/tensor/masking.h"
 #include "winnow/tensor/norm.h"
 
 namespace winnow {
@@ -22,6 +25,7 @@ Fields<TransformerBlockOptions> TransformerBlockOptions::fields() {
       .add("norm_bias", &TransformerBlockOptions::norm_bias, "whether layer norms have biases")
       .nest("attention", &TransformerBlockOptions::attention)
       .nest("mlp", &TransformerBlockOptions::mlp)
+      .add("custom_mlp", &TransformerBlockOptions::custom_mlp, "whether another module takes the place of the Mlp")
       .add("cross_attention", &TransformerBlockOptions::cross_attention, "a second attention over a context")
       .nest("cross", &TransformerBlockOptions::cross)
       .add("layer_scale", &TransformerBlockOptions::layer_scale, "first value of LayerScale; 0: none", at_least(0))
@@ -83,8 +87,33 @@ void TransformerBlockImpl::reset() {
     branch("_cross", drop_cross, ls_cross, drop_path_cross);
   }
   if (o.order != ResidualOrder::parallel_shared_norm) norm2 = register_module("norm2", norm());
-  mlp = register_module("mlp", Mlp(o.mlp));
+  if (!o.custom_mlp) {
+    mlp = register_module("mlp", Mlp(o.mlp));
+  } else if (const auto shared = std::exchange(feed_forward, nullptr)) {
+    // Only a copy that is being made holds one here: that of the original.
+    set_feed_forward(std::dynamic_pointer_cast<FeedForward>(shared->clone()));
+  }
   branch("2", drop2, ls2, drop_path2);
+}
+
+std::shared_ptr<torch::nn::Module> TransformerBlockImpl::clone(const std::optional<torch::Device>& device) const {
+  auto copy = torch::nn::Cloneable<TransformerBlockImpl>::clone(device);
+  const auto& custom = std::static_pointer_cast<TransformerBlockImpl>(copy)->feed_forward;
+  if (custom && device) custom->to(*device);
+  return copy;
+}
+
+void TransformerBlockImpl::set_feed_forward(std::shared_ptr<FeedForward> other) {
+  WINNOW_CHECK(options.custom_mlp, "TransformerBlock: set_feed_forward must only be called with custom_mlp");
+  WINNOW_CHECK(other, "TransformerBlock: feed_forward must not be null");
+  if (feed_forward) unregister_module("mlp");
+  feed_forward = register_module("mlp", std::move(other));
+}
+
+at::Tensor TransformerBlockImpl::run_mlp(const at::Tensor& x) {
+  if (mlp) return mlp->forward(x);
+  WINNOW_CHECK(feed_forward, "TransformerBlock: custom_mlp must be given a module by set_feed_forward");
+  return feed_forward->apply(x);
 }
 
 BlockArgs BlockArgs::for_layer(int64_t index) const {
@@ -104,6 +133,11 @@ struct SumAndNorm {
   at::Tensor sum, normalized;
 };
 
+// The rows of x whose output is wanted.
+at::Tensor wanted(const at::Tensor& x, const AttentionArgs& args) {
+  return args.outputs.defined() ? gather_tokens(x, args.outputs) : x;
+}
+
 // x + y and its norm: in one pass where there is one and nobody observes the norm.
 SumAndNorm add_then_norm(const at::Tensor& x, const at::Tensor& y, Norm& norm) {
   const bool fused = norm->options.kind == NormKind::layer && norm->bias.defined() && x.is_cpu() &&
@@ -122,29 +156,31 @@ SumAndNorm add_then_norm(const at::Tensor& x, const at::Tensor& y, Norm& norm) {
 
 at::Tensor TransformerBlockImpl::forward_pre_norm(const at::Tensor& x, const BlockArgs& args) {
   const auto attended = finish(attn->forward(norm1->forward(x), args.self), drop1, ls1, drop_path1);
-  auto state = add_then_norm(x, attended, cross_attn ? norm_cross : norm2);
+  auto state = add_then_norm(wanted(x, args.self), attended, cross_attn ? norm_cross : norm2);
   if (cross_attn) {
     const auto crossed =
         finish(cross_attn->forward(state.normalized, args.cross), drop_cross, ls_cross, drop_path_cross);
     state = add_then_norm(state.sum, crossed, norm2);
   }
-  return state.sum + finish(mlp->forward(state.normalized), drop2, ls2, drop_path2);
+  return state.sum + finish(run_mlp(state.normalized), drop2, ls2, drop_path2);
 }
 
 at::Tensor TransformerBlockImpl::forward_post_norm(const at::Tensor& x, const BlockArgs& args) {
-  auto y = add_then_norm(x, finish(attn->forward(x, args.self), drop1, ls1, drop_path1), norm1).normalized;
+  auto y = add_then_norm(wanted(x, args.self), finish(attn->forward(x, args.self), drop1, ls1, drop_path1), norm1)
+               .normalized;
   if (cross_attn) {
     const auto crossed = finish(cross_attn->forward(y, args.cross), drop_cross, ls_cross, drop_path_cross);
     y = add_then_norm(y, crossed, norm_cross).normalized;
   }
-  return add_then_norm(y, finish(mlp->forward(y), drop2, ls2, drop_path2), norm2).normalized;
+  return add_then_norm(y, finish(run_mlp(y), drop2, ls2, drop_path2), norm2).normalized;
 }
 
 at::Tensor TransformerBlockImpl::forward_parallel(const at::Tensor& x, const AttentionArgs& args) {
   const auto normalized = norm1->forward(x);
   const auto attended = finish(attn->forward(normalized, args), drop1, ls1, drop_path1);
-  const auto expanded = finish(mlp->forward(norm2 ? norm2->forward(x) : normalized), drop2, ls2, drop_path2);
-  return x + attended + expanded;
+  const auto kept = wanted(x, args);
+  const auto input = norm2 ? norm2->forward(kept) : wanted(normalized, args);
+  return kept + attended + finish(run_mlp(input), drop2, ls2, drop_path2);
 }
 
 at::Tensor TransformerBlockImpl::forward(const at::Tensor& x) {

@@ -85,7 +85,7 @@ void LinearProbeImpl::reset() {
   norm = register_module(
       "norm",
       torch::nn::BatchNorm1d(torch::nn::BatchNorm1dOptions(options.dim).eps(options.eps).momentum(0.1).affine(false)));
-  head = register_module("head", torch::nn::Linear(options.dim, options.classes));
+  head = register_module("head", Linear(options.dim, options.classes));
   const at::NoGradGuard no_grad;
   normal_(head->weight, make_generator(options.seed), 0.01);
   head->bias.zero_();

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "winnow/core/error.h"
+#include "winnow/nn/linear.h"
 
 namespace winnow {
 
@@ -150,6 +151,7 @@ std::vector<at::Tensor> checkpoint(const CheckpointFn& fn, const std::vector<at:
   std::vector<at::Tensor> outputs;
   {
     const at::NoGradGuard no_grad;
+    const LinearAsInTraining same_numbers;
     for (const auto& output : fn(inputs)) {
       WINNOW_CHECK(output.defined(), "checkpoint: fn must return defined tensors");
       outputs.push_back(output.detach());  // an output may be an input: that must keep its own history

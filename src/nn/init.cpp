@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "winnow/core/error.h"
+#include "winnow/nn/linear.h"
 #include "winnow/nn/norm.h"
 #include "winnow/nn/patch_embed.h"
 #include "winnow/tensor/check.h"
@@ -40,9 +41,12 @@ void init_tree(torch::nn::Module& root, const at::Generator& generator, InitLine
                InitPatches&& init_patches) {
   const at::NoGradGuard no_grad;
   root.apply([&](torch::nn::Module& module) {
-    if (auto* linear = module.as<torch::nn::LinearImpl>()) {
-      init_linear(linear->weight);
+    if (auto* linear = module.as<LinearImpl>()) {
+      if (linear->weight.defined()) init_linear(linear->weight);
       if (linear->bias.defined()) linear->bias.zero_();
+    } else if (auto* other = module.as<torch::nn::LinearImpl>()) {
+      init_linear(other->weight);
+      if (other->bias.defined()) other->bias.zero_();
     } else if (auto* patches = module.as<PatchProjectionImpl>()) {
       init_patches(patches->weight);
       const double bound = inverse_root_fan_in(patches->weight);

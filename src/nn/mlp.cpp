@@ -1,7 +1,5 @@
 #include "winnow/nn/mlp.h"
 
-#include <ATen/ops/linear.h>
-
 #include "winnow/core/error.h"
 
 namespace winnow {
@@ -31,12 +29,10 @@ MlpImpl::MlpImpl(MlpOptions opts) : options(opts) {
 }
 
 void MlpImpl::reset() {
-  using torch::nn::Linear;
-  using torch::nn::LinearOptions;
   const auto& o = options;
-  fc1 = register_module("fc1", Linear(LinearOptions(o.dim, o.hidden).bias(o.bias)));
-  if (o.kind == MlpKind::gated) gate = register_module("gate", Linear(LinearOptions(o.dim, o.hidden).bias(o.bias)));
-  fc2 = register_module("fc2", Linear(LinearOptions(o.hidden, o.out).bias(o.bias)));
+  fc1 = register_module("fc1", Linear(o.dim, o.hidden, o.bias));
+  if (o.kind == MlpKind::gated) gate = register_module("gate", Linear(o.dim, o.hidden, o.bias));
+  fc2 = register_module("fc2", Linear(o.hidden, o.out, o.bias));
   if (o.dropout > 0) drop = register_module("drop", Dropout(DropOptions{.p = o.dropout, .seed = o.seed}));
 }
 
@@ -45,13 +41,12 @@ at::Tensor MlpImpl::forward(const at::Tensor& x) {
                options.dim, fmt::join(x.sizes(), ", "));
   at::Tensor hidden;  // [..., hidden]
   if (gate) {
-    hidden =
-        activate(at::linear(x, gate->weight, gate->bias), options.activation) * at::linear(x, fc1->weight, fc1->bias);
+    hidden = activate(gate->forward(x), options.activation) * fc1->forward(x);
   } else {
-    hidden = activate(at::linear(x, fc1->weight, fc1->bias), options.activation);
+    hidden = activate(fc1->forward(x), options.activation);
   }
   if (drop) hidden = drop->forward(hidden);
-  return hooked(at::linear(hidden, fc2->weight, fc2->bias));
+  return hooked(fc2->forward(hidden));
 }
 
 }  // namespace winnow

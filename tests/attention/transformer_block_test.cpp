@@ -141,7 +141,7 @@ TEST(TransformerBlock, HooksSeeEverySublayerAlsoWhereTheirModulesAreFused) {
   for (const auto& name : hooks.names())
     hooks.observe(name, [&seen, name](const at::Tensor&) { seen.push_back(name); });
   EXPECT_TENSOR_NEAR(block->forward(x), before, 1e-5);
-  EXPECT_EQ(seen, (Names{"norm1", "attn", "norm2", "mlp", ""}));
+  EXPECT_EQ(seen, (Names{"norm1", "attn.qkv", "attn.proj", "attn", "norm2", "mlp.fc1", "mlp.fc2", "mlp", ""}));
 }
 
 TEST(TransformerBlock, ADecoderOfRmsNormAndSwiGluDecodesWithACacheLikeOneFullForward) {
@@ -280,6 +280,28 @@ TEST(TransformerBlock, SaysWhatIsWrong) {
   options = vit_block_options(8, 2);
   options.drop_path = 1.0;
   EXPECT_ERROR(make(options), "TransformerBlock: drop_path must be in [0, 1), got 1");
+}
+
+TEST(TransformerBlock, OnlyTheWantedTokensComeOutAndTheyAreTheSame) {
+  auto generator = make_generator(5);
+  const auto x = at::randn({2, 7, 12}, generator).requires_grad_();
+  const auto ids = at::tensor({6, 0, 3, 2, 2, 5}, at::kLong).view({2, 3});
+  for (const auto order : {ResidualOrder::pre_norm, ResidualOrder::post_norm, ResidualOrder::parallel,
+                           ResidualOrder::parallel_shared_norm}) {
+    SCOPED_TRACE(enum_name(order));
+    TransformerBlockOptions options{.dim = 12, .order = order};
+    options.attention.heads = 3;
+    TransformerBlock block(options);
+    BlockArgs args;
+    args.self.mask = causal_mask();
+    const auto all = block->forward(x, args).gather(1, ids.unsqueeze(2).expand({2, 3, 12}));
+    args.self.outputs = ids;
+    const auto some = block->forward(x, args);
+    EXPECT_TENSOR_NEAR(some, all, 1e-5);
+    const auto cotangent = at::randn(all.sizes(), generator);
+    EXPECT_TENSOR_NEAR(torch::autograd::grad({some}, {x}, {cotangent})[0],
+                       torch::autograd::grad({all}, {x}, {cotangent})[0], 1e-4);
+  }
 }
 
 }  // namespace

@@ -121,7 +121,7 @@ TEST(Mlp, IsTwoLinearLayersAroundAnActivation) {
     for (const bool bias : {true, false}) {
       Mlp mlp(MlpOptions{.dim = 5, .hidden = 7, .out = 3, .activation = activation, .bias = bias});
       const auto x = at::randn({2, 4, 5});
-      const auto f = [&](torch::nn::Linear& l, const at::Tensor& y) {
+      const auto f = [&](Linear& l, const at::Tensor& y) {
         auto z = at::matmul(y, l->weight.to(at::kDouble).t());
         return bias ? z + l->bias.to(at::kDouble) : z;
       };

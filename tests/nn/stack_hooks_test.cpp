@@ -80,7 +80,8 @@ TEST(ForwardHooks, ObserveSeesTheOutputAndGoesWithTheObject) {
   at::Tensor seen;
   {
     ForwardHooks hooks(*stack);
-    EXPECT_EQ(hooks.names(), (std::vector<std::string>{"0", "1", "2"}));
+    EXPECT_EQ(hooks.names(),
+              (std::vector<std::string>{"0", "0.fc1", "0.fc2", "1", "1.fc1", "1.fc2", "2", "2.fc1", "2.fc2"}));
     hooks.observe("1", [&](const at::Tensor& out) { seen = out; });
     EXPECT_TRUE(hooks_active());
     stack->forward(x);
@@ -146,8 +147,8 @@ TEST(ForwardHooks, SayWhatIsWrong) {
   ForwardHooks hooks(*stack);
   EXPECT_ERROR(hooks.observe("0.fc3", [](const at::Tensor&) {}),
                "ForwardHooks: name must be that of a submodule, got '0.fc3'; did you mean 0.fc1?");
-  EXPECT_ERROR(hooks.observe("0.fc1", [](const at::Tensor&) {}),
-               "ForwardHooks: name must be that of a winnow::Hookable module, got '0.fc1'");
+  EXPECT_ERROR(hooks.observe("", [](const at::Tensor&) {}),
+               "ForwardHooks: name must be that of a winnow::Hookable module, got ''");
   EXPECT_ERROR(hooks.observe("0", nullptr), "ForwardHooks: observer must be callable");
   EXPECT_ERROR(hooks.replace("0", nullptr), "ForwardHooks: replacer must be callable");
   EXPECT_FALSE(hooks_active());

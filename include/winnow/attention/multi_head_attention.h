@@ -1,6 +1,5 @@
 #pragma once
 #include <torch/nn/cloneable.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <optional>
@@ -11,6 +10,7 @@
 #include "winnow/core/options.h"
 #include "winnow/nn/drop.h"
 #include "winnow/nn/hooks.h"
+#include "winnow/nn/linear.h"
 #include "winnow/nn/norm.h"
 #include "winnow/nn/rotary.h"
 
@@ -60,6 +60,8 @@ struct AttentionArgs {
   int64_t layer = 0;         // number of this layer in the cache
   at::Tensor context = {};   // [B, Lk, context_dim], cross-attention only
   AttentionCapture* capture = nullptr;
+  at::Tensor outputs = {};  // int64 [B, R]: the tokens of x whose output is wanted; the others are only attended to.
+                            // Undefined: all
   AttentionArgs for_layer(int64_t index) const;  // a copy with another layer number (used by Stack)
 };
 
@@ -71,12 +73,12 @@ struct MultiHeadAttentionImpl : torch::nn::Cloneable<MultiHeadAttentionImpl>, Ho
   explicit MultiHeadAttentionImpl(AttentionOptions opts);  // throws winnow::Error on sizes that do not divide
   void reset() override;
 
-  // x [B, L, D] -> [B, L, D]. B or L may be 0.
+  // x [B, L, D] -> [B, L, D], or [B, R, D] with args.outputs. B or L may be 0.
   at::Tensor forward(const at::Tensor& x);
   at::Tensor forward(const at::Tensor& x, const AttentionArgs& args);
 
   AttentionOptions options;  // with every 0 replaced by its meaning
-  torch::nn::Linear qkv{nullptr}, q{nullptr}, kv{nullptr}, proj{nullptr};
+  Linear qkv{nullptr}, q{nullptr}, kv{nullptr}, proj{nullptr};
   at::Tensor q_bias, v_bias;  // [H d] and [Hkv d]
   Norm q_norm{nullptr}, k_norm{nullptr};
   Dropout drop{nullptr};
@@ -85,7 +87,7 @@ struct MultiHeadAttentionImpl : torch::nn::Cloneable<MultiHeadAttentionImpl>, Ho
   struct Heads {
     at::Tensor q, k, v;  // [B, H, Lq, d], [B, Hkv, Lk, d] twice
   };
-  at::Tensor project_qkv(const at::Tensor& x) const;
+  at::Tensor project_qkv(const at::Tensor& x);
   at::Tensor cut_heads(const at::Tensor& flat, int64_t heads, Norm& norm) const;
   Heads self_heads(const at::Tensor& x);
   Heads cross_heads(const at::Tensor& x, const AttentionArgs& args);

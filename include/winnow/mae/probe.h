@@ -7,12 +7,12 @@
 #include <ATen/core/Tensor.h>
 #include <torch/nn/cloneable.h>
 #include <torch/nn/modules/batchnorm.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
 
 #include "winnow/core/options.h"
+#include "winnow/nn/linear.h"
 
 namespace winnow::mae {
 
@@ -37,7 +37,7 @@ struct LinearProbeImpl : torch::nn::Cloneable<LinearProbeImpl> {
 
   LinearProbeOptions options;
   torch::nn::BatchNorm1d norm{nullptr};
-  torch::nn::Linear head{nullptr};
+  Linear head{nullptr};
 };
 TORCH_MODULE(LinearProbe);
 

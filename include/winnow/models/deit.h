@@ -3,10 +3,10 @@
 // Touvron et al. 2020, arXiv 2012.12877.
 #pragma once
 
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include "winnow/models/vit.h"
+#include "winnow/nn/linear.h"
 
 namespace winnow::models {
 
@@ -26,7 +26,7 @@ struct DeiTImpl : Pretrained {
 
   DeiTConfig config;
   VitEncoder encoder{nullptr};
-  torch::nn::Linear pooler{nullptr}, head{nullptr}, head_dist{nullptr};
+  Linear pooler{nullptr}, head{nullptr}, head_dist{nullptr};
 };
 TORCH_MODULE(DeiT);
 

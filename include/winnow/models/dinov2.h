@@ -3,12 +3,12 @@
 // Source: Oquab et al. 2023, arXiv 2304.07193.
 #pragma once
 
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <vector>
 
 #include "winnow/models/vit.h"
+#include "winnow/nn/linear.h"
 
 namespace winnow::models {
 
@@ -40,7 +40,7 @@ struct Dinov2Impl : Pretrained {
   Dinov2Config config;
   VitEncoder encoder{nullptr};
   at::Tensor mask_token;  // undefined without use_mask_token
-  torch::nn::Linear head{nullptr};
+  Linear head{nullptr};
 
  private:
   at::Tensor embed(const at::Tensor& images, const at::Tensor& masked);

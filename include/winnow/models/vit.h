@@ -3,7 +3,6 @@
 // Sources: Dosovitskiy et al. 2020, arXiv 2010.11929; He et al. 2021, arXiv 2111.06377, appendix A.1.
 #pragma once
 
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <vector>
@@ -11,6 +10,7 @@
 #include "winnow/attention/vit_encoder.h"
 #include "winnow/models/pretrained.h"
 #include "winnow/models/vit_config.h"
+#include "winnow/nn/linear.h"
 #include "winnow/nn/norm.h"
 
 namespace winnow::models {
@@ -58,7 +58,7 @@ struct ViTImpl : Pretrained {
 
   ViTConfig config;
   VitEncoder encoder{nullptr};
-  torch::nn::Linear pooler{nullptr}, head{nullptr};
+  Linear pooler{nullptr}, head{nullptr};
   Norm fc_norm{nullptr};
 };
 TORCH_MODULE(ViT);

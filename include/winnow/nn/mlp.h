@@ -1,12 +1,12 @@
 #pragma once
 #include <torch/nn/cloneable.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include "winnow/core/options.h"
 #include "winnow/nn/activation.h"
 #include "winnow/nn/drop.h"
 #include "winnow/nn/hooks.h"
+#include "winnow/nn/linear.h"
 
 namespace winnow {
 
@@ -38,7 +38,7 @@ struct MlpImpl : torch::nn::Cloneable<MlpImpl>, Hookable {
   at::Tensor forward(const at::Tensor& x);
 
   MlpOptions options;
-  torch::nn::Linear fc1{nullptr}, gate{nullptr}, fc2{nullptr};
+  Linear fc1{nullptr}, gate{nullptr}, fc2{nullptr};
   Dropout drop{nullptr};  // only if dropout > 0
 };
 TORCH_MODULE(Mlp);
