@@ -7,6 +7,7 @@ const Makers& all_makers() {
     Makers all;
     for (const auto family : {
              bert_makers,
+             causal_lm_makers,
              clip_makers,
              deit_makers,
              dinov2_makers,

@@ -19,6 +19,7 @@ using Maker = std::shared_ptr<Pretrained> (*)(const io::JsonObject& config, cons
 using Makers = std::map<std::string, Maker>;
 
 Makers bert_makers();
+Makers causal_lm_makers();
 Makers clip_makers();
 Makers deit_makers();
 Makers dinov2_makers();

@@ -57,10 +57,14 @@ void scatter(const FileTensor& tensor, const at::Tensor& values) {
     target.copy_(values.reshape(target.sizes()));
     return;
   }
+  // The file may cut the first dimension (experts, rows of one); the parts go behind each other along it.
+  auto joined_shape = view_of(tensor.parts.front(), tensor.parts.front().parameter.detach()).sizes().vec();
+  joined_shape.front() = -1;
+  const auto rows = values.reshape(joined_shape);
   int64_t begin = 0;
   for (const auto& part : tensor.parts) {
     auto target = view_of(part, part.parameter.detach());
-    target.copy_(values.narrow(0, begin, target.size(0)));
+    target.copy_(rows.narrow(0, begin, target.size(0)));
     begin += target.size(0);
   }
 }

@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "winnow/core/error.h"
+#include "winnow/nn/skip_init.h"
 #include "winnow/tensor/check.h"
 
 namespace winnow {
@@ -94,6 +95,7 @@ LearnedPositionsImpl::LearnedPositionsImpl(LearnedPositionsOptions opts) : optio
 
 void LearnedPositionsImpl::reset() {
   weight = register_parameter("weight", at::empty({options.length, options.dim}, at::kFloat));
+  if (SkipRandomInit::active()) return;
   const at::NoGradGuard no_grad;
   weight.normal_(0.0, 0.02);
 }
