@@ -27,8 +27,8 @@ enum class EarlyStopping {
   never,      // "never": as heuristic, but a running beam is taken at its best possible length
 };
 
-// The defaults are plain greedy decoding of up to 20 tokens less the prompt's, as transformers has them without any
-// setting, but no fewer than one; set max_new_tokens. Lengths are in tokens.
+// The defaults are plain greedy decoding to the end of the context. Lengths are in tokens; those of a row count its own
+// tokens, not the padding of its batch.
 struct GenerationOptions {
   // Length. max_new_tokens goes before max_length (prompt included) where both are given; so do the minima.
   std::optional<int64_t> max_new_tokens{}, max_length{};
@@ -113,7 +113,8 @@ struct GenerationOutput {
   int64_t prompt_tokens = 0, new_tokens = 0;           // of all rows (beam search: of the sequences returned)
   int64_t steps = 0;                                   // runs of the model after the prefill
   double prefill_seconds = 0, decode_seconds = 0;
-  double tokens_per_second() const { return decode_seconds > 0 ? static_cast<double>(new_tokens) / decode_seconds : 0; }
+  // New tokens but the first of each sequence, which the prefill gives, per second of decoding; 0 if there are none.
+  [[nodiscard]] double tokens_per_second() const;
 };
 
 // One new token, as soon as it is certain. Beam search calls back only at the end, with the best sequence of each row.
@@ -130,7 +131,8 @@ using TokenCallback = std::function<bool(const TokenEvent&)>;
 
 // Throws Error (argument): no prompts, an empty prompt (and no decoder_start), a token id outside the vocabulary, a
 // tokenizer that knows more tokens than the model has outputs for, prompt + max_new_tokens past the context; else as
-// the model does. With max_new_tokens and max_length unset a sequence ends where the context does.
+// the model does. With max_new_tokens and max_length unset a sequence ends where the context does; a model without a
+// limit needs one of the two. Weights may lie on any device; choices are made on the CPU.
 GenerationOutput generate(LanguageModel& model, const GenerationInput& input, const GenerationOptions& options = {},
                           const TokenCallback& callback = {});
 
