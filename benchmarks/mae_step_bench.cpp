@@ -77,7 +77,7 @@ int main(int argc, char** argv) {
     io::save_safetensors((folder / "inputs.safetensors").string(), {{"images", images}, {"noise", noise}});
 
     train::FusedAdamW optimizer(train::weight_decay_groups(*network, 0.05), {.beta2 = 0.95});
-    const auto loss_of = [&] { return network->forward(images, noise).loss; };
+    const auto loss_of = [&] { return network->forward(images, noise, {.removed_only = true}).loss; };
     const double first_loss = loss_of().item<double>();
     const auto step = [&] {
       optimizer.zero_grad();

@@ -66,7 +66,8 @@ int train_mae(Config& config) {
   const auto result = trainer.fit(loader, [&](const data::Batch& batch, train::StepContext& context) {
     const auto mask = mae::draw_mask(options.masking, batch.images.size(0), model->encoder->grid_height(),
                                      model->encoder->grid_width(), context.generator, at::Device(from.device));
-    return train::StepResult{.loss = model->forward(batch.images.to(from.device), mask).loss, .metrics = {}};
+    return train::StepResult{.loss = model->forward(batch.images.to(from.device), mask, {.removed_only = true}).loss,
+                             .metrics = {}};
   });
   if (result.signal != 0 || !group->is_main()) return result.exit_code();
 

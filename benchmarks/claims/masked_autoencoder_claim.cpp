@@ -82,7 +82,7 @@ mae::MaskedAutoencoderViT fit(const Recipe& recipe, const at::Tensor& images, ui
     auto mask = mae::draw_mask(options.masking, recipe.batch, model->encoder->grid_height(),
                                model->encoder->grid_width(), generator);
     if (foreign) mask.ids_restore = mask.ids_restore.roll(1, 0);
-    const auto loss = model->forward(images.index_select(0, rows), mask).loss;
+    const auto loss = model->forward(images.index_select(0, rows), mask, {.removed_only = true}).loss;
     adamw.zero_grad();
     loss.backward();
     adamw.step(lr(static_cast<double>(step)));

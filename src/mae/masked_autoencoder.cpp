@@ -88,7 +88,7 @@ MaeDecoderImpl::MaeDecoderImpl(const EncoderGeometry& of_encoder, MaeDecoderOpti
 void MaeDecoderImpl::reset() {
   const auto d = options.dim;
   const auto generator = make_generator(derive_seed(seed, 1));  // not the draws of the encoder's seed
-  embed = register_module("embed", torch::nn::Linear(geometry.dim, d));
+  embed = register_module("embed", Linear(geometry.dim, d));
   auto token = at::empty({1, 1, d});
   normal_(token, generator, 0.02);
   mask_token = register_parameter("mask_token", token);
@@ -104,12 +104,12 @@ void MaeDecoderImpl::reset() {
   blocks = register_module("blocks",
                            Stack<TransformerBlock>(options.depth, [&](int64_t) { return TransformerBlock(block); }));
   norm = register_module("norm", Norm(NormOptions{.dim = d, .eps = options.eps}));
-  pred = register_module("pred", torch::nn::Linear(d, geometry.patch * geometry.patch * geometry.channels));
+  pred = register_module("pred", Linear(d, geometry.patch * geometry.patch * geometry.channels));
   init_mae_weights(*this, generator);
 }
 
 at::Tensor MaeDecoderImpl::forward(const at::Tensor& latent, const at::Tensor& ids_restore, const at::Tensor& positions,
-                                   std::vector<at::Tensor>* hidden_states) {
+                                   std::vector<at::Tensor>* hidden_states, const at::Tensor& ids) {
   const auto P = geometry.prefix_tokens;
   const auto& table = positions.defined() ? positions : pos_embed;
   check_shape("MaeDecoder: latent", latent, {-1, -1, geometry.dim});
@@ -117,13 +117,15 @@ at::Tensor MaeDecoderImpl::forward(const at::Tensor& latent, const at::Tensor& i
   WINNOW_CHECK(ids_restore.dim() == 2 && ids_restore.size(0) == latent.size(0) && ids_restore.size(1) == L,
                "MaeDecoder: ids_restore must have shape [{}, {}], got {}", latent.size(0), L, ids_restore.sizes());
   auto x = restore_tokens(embed->forward(latent), ids_restore, mask_token, table, P);  // [B, P + L, d]
-  if (hidden_states == nullptr) {
-    x = blocks->forward(x);
-  } else {
-    hidden_states->assign(1, x);
-    for (auto& block : *blocks) hidden_states->push_back(x = block->forward(x));
+  if (hidden_states != nullptr) hidden_states->assign(1, x);
+  BlockArgs last;
+  if (ids.defined()) last.self.outputs = P == 0 ? ids : ids + P;
+  for (int64_t i = 0; i < blocks->size(); ++i) {
+    x = i + 1 == blocks->size() ? blocks[i]->forward(x, last) : blocks[i]->forward(x);
+    if (hidden_states != nullptr) hidden_states->push_back(x);
   }
-  return pred->forward(norm->forward(x).slice(1, P));
+  if (!ids.defined()) return pred->forward(norm->forward(x).slice(1, P));
+  return pred->forward(norm->forward(blocks->empty() ? gather_tokens(x, last.self.outputs) : x));
 }
 
 at::Tensor MaskedPixelLoss::operator()(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& mask) const {
@@ -132,6 +134,34 @@ at::Tensor MaskedPixelLoss::operator()(const at::Tensor& pred, const at::Tensor&
   }
   return masked_patch_loss(pred, images, mask, {.patch = options.patch, .norm_pix = options.norm_pix});
 }
+
+at::Tensor MaskedPixelLoss::of_removed(const at::Tensor& pred, const at::Tensor& images,
+                                       const at::Tensor& ids_removed) const {
+  WINNOW_CHECK(ids_removed.numel() > 0, "MaskedPixelLoss: mask must remove a patch (ratio 0 leaves no loss)");
+  return masked_patch_loss(pred, images, at::ones(ids_removed.sizes(), pred.options()),
+                           {.patch = options.patch, .norm_pix = options.norm_pix}, ids_removed);
+}
+
+namespace {
+
+MaeOutput output_of(const TokenMask& mask, const MaeForwardOptions& how) {
+  return {.loss = {},
+          .pred = {},
+          .mask = mask.mask,
+          .ids_keep = mask.ids_keep,
+          .ids_restore = mask.ids_restore,
+          .ids_removed = how.removed_only ? ids_removed(mask) : at::Tensor(),
+          .latent = {},
+          .hidden_states = {},
+          .decoder_hidden_states = {}};
+}
+
+at::Tensor loss_of(const MaskedPixelLoss& loss, const MaeOutput& out, const at::Tensor& images) {
+  if (out.ids_removed.defined()) return loss.of_removed(out.pred, images, out.ids_removed);
+  return loss(out.pred, images, out.mask);
+}
+
+}  // namespace
 
 // ---- around any encoder ----
 
@@ -143,7 +173,8 @@ MaskedAutoencoderImpl::MaskedAutoencoderImpl(std::shared_ptr<Encoder> of, Masked
   decoder = register_module("decoder", MaeDecoder(encoder->geometry(), options.decoder, options.seed));
 }
 
-MaeOutput MaskedAutoencoderImpl::forward(const at::Tensor& images, const TokenMask& mask) {
+MaeOutput MaskedAutoencoderImpl::forward(const at::Tensor& images, const TokenMask& mask,
+                                         const MaeForwardOptions& how) {
   const auto g = encoder->geometry();
   check_shape("MaskedAutoencoder: images", images, {-1, g.channels, g.image_height, g.image_width});
   const auto L = g.image_height / g.patch * (g.image_width / g.patch);
@@ -152,21 +183,15 @@ MaeOutput MaskedAutoencoderImpl::forward(const at::Tensor& images, const TokenMa
   WINNOW_CHECK(tokens.dim() == 3 && tokens.size(0) == images.size(0) && tokens.size(1) == L,
                "MaskedAutoencoder: the encoder's embed must give [{}, {}, width], got {}", images.size(0), L,
                tokens.sizes());
-  auto latent = encoder->encode(gather_tokens(tokens, mask.ids_keep));  // [B, P + K, D]
+  auto out = output_of(mask, how);
+  const auto& latent = out.latent = encoder->encode(gather_tokens(tokens, mask.ids_keep));  // [B, P + K, D]
   WINNOW_CHECK(
       latent.dim() == 3 && latent.size(1) == g.prefix_tokens + mask.ids_keep.size(1) && latent.size(2) == g.dim,
       "MaskedAutoencoder: the encoder's encode must give [{}, {}, {}], got {}", images.size(0),
       g.prefix_tokens + mask.ids_keep.size(1), g.dim, latent.sizes());
-  auto pred = decoder->forward(latent, mask.ids_restore);
-  const MaskedPixelLoss loss{{.patch = g.patch, .norm_pix = options.norm_pix}};
-  return {.loss = loss(pred, images, mask.mask),
-          .pred = std::move(pred),
-          .mask = mask.mask,
-          .ids_keep = mask.ids_keep,
-          .ids_restore = mask.ids_restore,
-          .latent = std::move(latent),
-          .hidden_states = {},
-          .decoder_hidden_states = {}};
+  out.pred = decoder->forward(latent, mask.ids_restore, {}, nullptr, out.ids_removed);
+  out.loss = loss_of({{.patch = g.patch, .norm_pix = options.norm_pix}}, out, images);
+  return out;
 }
 
 namespace {
@@ -181,17 +206,20 @@ TokenMask mask_of_noise(const at::Tensor& images, const at::Tensor& noise, int64
 
 }  // namespace
 
-MaeOutput MaskedAutoencoderImpl::forward(const at::Tensor& images, const at::Tensor& noise) {
+MaeOutput MaskedAutoencoderImpl::forward(const at::Tensor& images, const at::Tensor& noise,
+                                         const MaeForwardOptions& how) {
   const auto g = encoder->geometry();
   const auto L = g.image_height / g.patch * (g.image_width / g.patch);
-  return forward(images, mask_of_noise(images, noise, L, options.masking.ratio));
+  return forward(images, mask_of_noise(images, noise, L, options.masking.ratio), how);
 }
 
-MaeOutput MaskedAutoencoderImpl::forward(const at::Tensor& images, uint64_t seed) {
+MaeOutput MaskedAutoencoderImpl::forward(const at::Tensor& images, uint64_t seed, const MaeForwardOptions& how) {
   const auto g = encoder->geometry();
   check_dim("MaskedAutoencoder: images", images, 4);
-  return forward(images, draw_mask(options.masking, images.size(0), g.image_height / g.patch, g.image_width / g.patch,
-                                   make_generator(seed), images.device()));
+  return forward(images,
+                 draw_mask(options.masking, images.size(0), g.image_height / g.patch, g.image_width / g.patch,
+                           make_generator(seed), images.device()),
+                 how);
 }
 
 at::Tensor MaskedAutoencoderImpl::encode(const at::Tensor& images) {
@@ -229,14 +257,7 @@ MaskedAutoencoderViTImpl::MaskedAutoencoderViTImpl(MaskedAutoencoderViTOptions o
 
 MaeOutput MaskedAutoencoderViTImpl::forward(const at::Tensor& images, const TokenMask& mask,
                                             const MaeForwardOptions& how) {
-  MaeOutput out{.loss = {},
-                .pred = {},
-                .mask = mask.mask,
-                .ids_keep = mask.ids_keep,
-                .ids_restore = mask.ids_restore,
-                .latent = {},
-                .hidden_states = {},
-                .decoder_hidden_states = {}};
+  auto out = output_of(mask, how);
   const auto tokens = encoder->embed_kept(images, mask.ids_keep, how.interpolate_positions);  // [B, K, D]
   out.latent = encoder->encode(tokens, how.hidden_states ? &out.hidden_states : nullptr);
   at::Tensor positions;
@@ -246,9 +267,8 @@ MaeOutput MaskedAutoencoderViTImpl::forward(const at::Tensor& images, const Toke
     positions = interpolate_pos_embed_line(decoder->pos_embed[0], L, encoder->prefix_tokens());  // [P + L, d]
   }
   out.pred = decoder->forward(out.latent, mask.ids_restore, positions,
-                              how.hidden_states ? &out.decoder_hidden_states : nullptr);
-  const MaskedPixelLoss loss{{.patch = options.encoder.patch, .norm_pix = options.norm_pix}};
-  out.loss = loss(out.pred, images, mask.mask);
+                              how.hidden_states ? &out.decoder_hidden_states : nullptr, out.ids_removed);
+  out.loss = loss_of({{.patch = options.encoder.patch, .norm_pix = options.norm_pix}}, out, images);
   return out;
 }
 

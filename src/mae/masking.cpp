@@ -59,6 +59,12 @@ TokenMask mask_from_removed(const at::Tensor& removed) {
   return mask_from_ranking(ranking, ranking.size(1) - most);
 }
 
+at::Tensor ids_removed(const TokenMask& mask) {
+  // Row by row, as many in each as the kept ones leave.
+  const auto B = mask.mask.size(0), R = mask.mask.size(1) - mask.ids_keep.size(1);
+  return mask.mask.nonzero().select(1, 1).reshape({B, R});
+}
+
 namespace {
 
 // All four positions of a 2 x 2 cell in turn, beginning with a drawn one and followed by its diagonal neighbour; inside

@@ -151,6 +151,26 @@ TEST(MaskedAutoencoder, PredictionsOfKeptPatchesGetExactlyZeroGradient) {
   }
 }
 
+TEST(MaskedAutoencoder, PredictingTheRemovedPatchesAloneChangesNeitherLossNorGradients) {
+  for (const bool norm_pix : {false, true}) {
+    MaskedAutoencoderViT model(small(norm_pix));
+    const auto images = pictures(4);
+    const auto parameters = model->parameters();
+    std::vector<at::Tensor> trained;
+    for (const auto& p : parameters) {
+      if (p.requires_grad()) trained.push_back(p);
+    }
+    const auto all = model->forward(images, 3);
+    const auto some = model->forward(images, 3, {.removed_only = true});
+    EXPECT_FALSE(all.ids_removed.defined());
+    EXPECT_TENSOR_NEAR(some.loss, all.loss, 1e-6);
+    const auto rows = some.ids_removed.unsqueeze(2).expand({-1, -1, all.pred.size(2)});
+    EXPECT_TENSOR_NEAR(some.pred, all.pred.gather(1, rows), 1e-5);
+    const auto wanted = torch::autograd::grad({all.loss}, trained), found = torch::autograd::grad({some.loss}, trained);
+    for (size_t i = 0; i < wanted.size(); ++i) EXPECT_TENSOR_NEAR(found[i], wanted[i], 1e-5);
+  }
+}
+
 TEST(MaskedAutoencoder, TheEncoderDoesNotSeeRemovedPixels) {
   MaskedAutoencoderViT model(small());
   const auto images = pictures(4);

@@ -121,6 +121,7 @@ TEST(Masking, ARemovedMapKeepsBothGroupsInRasterOrder) {
   const auto mask = mask_from_removed(at::tensor({1, 0, 1, 0, 0, 1}, at::kByte).view({1, 6}));
   EXPECT_TENSOR_EQ(mask.ids_keep, at::tensor({1, 3, 4}, at::kLong).view({1, 3}));
   EXPECT_TENSOR_EQ(mask.ids_restore, at::tensor({3, 0, 4, 1, 2, 5}, at::kLong).view({1, 6}));
+  EXPECT_TENSOR_EQ(ids_removed(mask), at::tensor({0, 2, 5}, at::kLong).view({1, 3}));
   EXPECT_ERROR(mask_from_removed(at::tensor({1, 0, 1, 1}, at::kByte).view({2, 2})),
                "mask_from_removed: every row must remove the same number, got 1 to 2");
   EXPECT_ERROR(mask_from_removed(at::ones({1, 3})), "mask_from_removed: every row must keep a position, got 3 of 3");

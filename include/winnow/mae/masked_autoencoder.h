@@ -6,7 +6,6 @@
 
 #include <torch/nn/cloneable.h>
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
@@ -17,6 +16,7 @@
 #include "winnow/attention/vit_encoder.h"
 #include "winnow/core/options.h"
 #include "winnow/mae/masking.h"
+#include "winnow/nn/linear.h"
 
 namespace winnow::mae {
 
@@ -58,13 +58,15 @@ struct MaeDecoderImpl : torch::nn::Cloneable<MaeDecoderImpl> {
   void reset() override;  // new start weights from the seed
   // latent [B, P + K, D] and ids_restore [B, L] -> pixels of every patch [B, L, p*p*C], channel last inside a patch.
   // `positions` [P + L, d] replaces the table (images of another size). `hidden_states` as in VitEncoderImpl::encode.
+  // With `ids` [B, R] int64 in [0, L) -> the pixels of those patches alone, [B, R, p*p*C]: the others serve as keys
+  // only in the last block, and the last hidden state is [B, R, d].
   at::Tensor forward(const at::Tensor& latent, const at::Tensor& ids_restore, const at::Tensor& positions = {},
-                     std::vector<at::Tensor>* hidden_states = nullptr);
+                     std::vector<at::Tensor>* hidden_states = nullptr, const at::Tensor& ids = {});
 
   MaeDecoderOptions options;
   EncoderGeometry geometry;
   uint64_t seed;
-  torch::nn::Linear embed{nullptr}, pred{nullptr};
+  Linear embed{nullptr}, pred{nullptr};
   at::Tensor mask_token, pos_embed;
   Stack<TransformerBlock> blocks{nullptr};
   Norm norm{nullptr};
@@ -82,6 +84,8 @@ struct MaskedPixelLoss {
   // pred [B, L, p*p*C], images [B, C, H, W], mask [B, L] with 1 = removed -> scalar. Throws if nothing is removed
   // (checked where the mask is on the CPU).
   at::Tensor operator()(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& mask) const;
+  // The same from predictions of the removed patches alone: pred [B, R, p*p*C] of the patches ids_removed [B, R].
+  at::Tensor of_removed(const at::Tensor& pred, const at::Tensor& images, const at::Tensor& ids_removed) const;
 };
 
 struct MaskedAutoencoderOptions {
@@ -93,28 +97,33 @@ struct MaskedAutoencoderOptions {
 };
 
 struct MaeForwardOptions {
+  bool removed_only = false;           // predict the removed patches alone: the same loss for less work
   bool hidden_states = false;          // fill the hidden_states of the result (ViT only)
   bool interpolate_positions = false;  // accept images of another size (ViT only): the encoder's table is resized as a
                                        // grid, the decoder's as one line of positions
 };
 
 struct MaeOutput {
-  at::Tensor loss;                        // scalar
-  at::Tensor pred;                        // [B, L, p*p*C] of every patch; normalised pixels where norm_pix is on
-  at::Tensor mask;                        // [B, L] float, 1 = removed
-  at::Tensor ids_keep;                    // [B, K]
-  at::Tensor ids_restore;                 // [B, L]
-  at::Tensor latent;                      // [B, P + K, D], kept patches in ascending rank
-  std::vector<at::Tensor> hidden_states;  // depth + 1 of [B, P + K, D], before the final norm
+  at::Tensor loss;                                // scalar
+  at::Tensor pred;                                // [B, L, p*p*C] of every patch, or [B, R, p*p*C] of ids_removed with
+                                                  // removed_only; normalised pixels where norm_pix is on
+  at::Tensor mask;                                // [B, L] float, 1 = removed
+  at::Tensor ids_keep;                            // [B, K]
+  at::Tensor ids_restore;                         // [B, L]
+  at::Tensor ids_removed;                         // [B, R] ascending; only with removed_only
+  at::Tensor latent;                              // [B, P + K, D], kept patches in ascending rank
+  std::vector<at::Tensor> hidden_states;          // depth + 1 of [B, P + K, D], before the final norm
   std::vector<at::Tensor> decoder_hidden_states;  // decoder depth + 1 of [B, P + L, d]
 };
 
 // A masked autoencoder around any encoder. Parameters: encoder.*, decoder.*.
 struct MaskedAutoencoderImpl : torch::nn::Module {
   MaskedAutoencoderImpl(std::shared_ptr<Encoder> encoder, MaskedAutoencoderOptions opts);
-  MaeOutput forward(const at::Tensor& images, const TokenMask& mask);
-  MaeOutput forward(const at::Tensor& images, const at::Tensor& noise);  // noise [B, L]; keeps by options.masking.ratio
-  MaeOutput forward(const at::Tensor& images, uint64_t seed);            // a mask of options.masking
+  MaeOutput forward(const at::Tensor& images, const TokenMask& mask, const MaeForwardOptions& how = {});
+  // noise [B, L]; keeps by options.masking.ratio
+  MaeOutput forward(const at::Tensor& images, const at::Tensor& noise, const MaeForwardOptions& how = {});
+  // a mask of options.masking
+  MaeOutput forward(const at::Tensor& images, uint64_t seed, const MaeForwardOptions& how = {});
   // All patches, nothing removed: [B, P + L, D].
   at::Tensor encode(const at::Tensor& images);
   // Clones the encoder by its own clone(): an encoder that is no torch::nn::Cloneable cannot be cloned.

@@ -51,6 +51,9 @@ TokenMask mask_from_ranking(const at::Tensor& ranking, int64_t keep);
 // raster order. Throws if the rows differ.
 TokenMask mask_from_removed(const at::Tensor& removed);
 
+// The removed positions of a mask, [B, R] int64 ascending in each row. On CUDA this waits for the device.
+at::Tensor ids_removed(const TokenMask& mask);
+
 // Rankings [batch, grid_height * grid_width] float of one kind for `keep` kept positions, on the CPU.
 at::Tensor draw_ranking(MaskKind kind, int64_t batch, int64_t grid_height, int64_t grid_width, int64_t keep,
                         at::Generator generator);
