@@ -10,9 +10,10 @@
 #include <cmath>
 #include <utility>
 
+#include "dense_linear.h"
 #include "winnow/core/error.h"
-#include "winnow/nn/skip_init.h"
 #include "winnow/kernels/linear_rows.h"
+#include "winnow/nn/skip_init.h"
 #include "winnow/tensor/check.h"
 
 namespace winnow {
@@ -112,7 +113,7 @@ at::Tensor few_rows(const at::Tensor& x, const at::Tensor& weight, const at::Ten
 
 }  // namespace
 
-at::Tensor LinearImpl::dense_forward(const at::Tensor& x, const at::Tensor& b) const {
+at::Tensor dense_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& b) {
   if (suits_few_rows(x, weight, b)) return few_rows(x, weight, b);
   const auto dtype = x.scalar_type();
   // Under autocast at::linear itself decides the dtype.
@@ -134,7 +135,7 @@ at::Tensor LinearImpl::storage_forward(const at::Tensor& x, const at::Tensor& b)
 at::Tensor LinearImpl::forward_with_bias(const at::Tensor& x, const at::Tensor& other_bias) {
   WINNOW_CHECK(x.dim() >= 1 && x.size(-1) == in_features, "Linear: x must have {} as its last size, got shape [{}]",
                in_features, fmt::join(x.sizes(), ", "));
-  return hooked(storage ? storage_forward(x, other_bias) : dense_forward(x, other_bias));
+  return hooked(storage ? storage_forward(x, other_bias) : dense_linear(x, weight, other_bias));
 }
 
 at::Tensor LinearImpl::forward(const at::Tensor& x) {

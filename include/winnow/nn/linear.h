@@ -64,7 +64,6 @@ struct LinearImpl : torch::nn::Cloneable<LinearImpl>, Hookable {
   int64_t in_features, out_features;
 
  private:
-  at::Tensor dense_forward(const at::Tensor& x, const at::Tensor& b) const;
   at::Tensor storage_forward(const at::Tensor& x, const at::Tensor& b);
   bool has_bias_;
 };
