@@ -1,6 +1,5 @@
 #include "winnow/nn/linear.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
@@ -15,6 +14,7 @@
 #include "winnow/kernels/linear_rows.h"
 #include "winnow/nn/skip_init.h"
 #include "winnow/tensor/check.h"
+#include "winnow/tensor/linear_rows.h"
 
 namespace winnow {
 
@@ -83,38 +83,10 @@ bool suits_few_rows(const at::Tensor& x, const at::Tensor& weight, const at::Ten
          !at::autocast::is_autocast_enabled(at::kCPU) && weight.size(0) > 0;
 }
 
-kernels::RowsDtype rows_dtype(at::ScalarType dtype) {
-  if (dtype == at::kHalf) return kernels::RowsDtype::f16;
-  return dtype == at::kBFloat16 ? kernels::RowsDtype::bf16 : kernels::RowsDtype::f32;
-}
-
-at::Tensor few_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const auto in = weight.size(1), out = weight.size(0);
-  const auto input = x.contiguous();
-  const auto offset = as_dtype(bias, at::kFloat);
-  const auto shift = offset.defined() ? offset.contiguous() : offset;
-  auto sizes = x.sizes().vec();
-  sizes.back() = out;
-  auto y = at::empty(sizes, x.options());
-  const kernels::LinearRows rows{.x = input.const_data_ptr<float>(),
-                                 .x_stride = in,
-                                 .weight = weight.const_data_ptr(),
-                                 .dtype = rows_dtype(weight.scalar_type()),
-                                 .bias = shift.defined() ? shift.const_data_ptr<float>() : nullptr,
-                                 .y = y.data_ptr<float>(),
-                                 .y_stride = out,
-                                 .n = input.numel() / in,
-                                 .in = in,
-                                 .out = out};
-  at::parallel_for(0, out, kernels::linear_rows_grain(in),
-                   [&](int64_t begin, int64_t end) { kernels::cpu::linear_rows(rows, begin, end); });
-  return y;
-}
-
 }  // namespace
 
 at::Tensor dense_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& b) {
-  if (suits_few_rows(x, weight, b)) return few_rows(x, weight, b);
+  if (suits_few_rows(x, weight, b)) return linear_rows(x, weight, as_dtype(b, at::kFloat));
   const auto dtype = x.scalar_type();
   // Under autocast at::linear itself decides the dtype.
   if (dtype == weight.scalar_type() || !is_half(weight.scalar_type()) || is_half(dtype) ||
