@@ -28,6 +28,11 @@ constexpr const char* kSchemas[] = {
     "Tensor)",
     "add_layer_norm_backward(Tensor? grad_sum, Tensor grad_normalized, Tensor sum, Tensor mean, Tensor rstd, "
     "Tensor weight) -> (Tensor, Tensor, Tensor)",
+    "linear_rows(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
+    "selective_scan(Tensor u, Tensor dt, Tensor a, Tensor b, Tensor c, Tensor? d, Tensor? z, Tensor? dt_bias, "
+    "Tensor? state, bool boundaries) -> (Tensor, Tensor, Tensor)",
+    "selective_scan_backward(Tensor? grad_y, Tensor? grad_state, Tensor u, Tensor dt, Tensor a, Tensor b, Tensor c, "
+    "Tensor? d, Tensor? z, Tensor? dt_bias, Tensor boundaries) -> Tensor[]",
 };
 
 // Stands under every backend that has no kernel of its own.

@@ -21,7 +21,8 @@ const std::vector<const char*> kOperators = {"winnow::gather_tokens",       "win
                                              "winnow::restore_tokens",      "winnow::restore_tokens_backward",
                                              "winnow::masking_permutation", "winnow::gather_patches",
                                              "winnow::masked_patch_loss",   "winnow::masked_patch_loss_backward",
-                                             "winnow::add_layer_norm",      "winnow::add_layer_norm_backward"};
+                                             "winnow::add_layer_norm",      "winnow::add_layer_norm_backward",
+                                             "winnow::linear_rows"};
 
 TEST(Library, EveryOperatorCoversCpuCudaAndMeta) {
   for (const auto* name : kOperators) {
