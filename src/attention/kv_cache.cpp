@@ -25,6 +25,21 @@ KvCache::Layer& KvCache::layer(int64_t index, const char* caller) {
   return const_cast<Layer&>(std::as_const(*this).layer(index, caller));
 }
 
+// Room for `tokens` more; heads, widths and dtype are taken from `keys` and `values` where nothing is held yet.
+void KvCache::make_room(Layer& held, int64_t tokens, const at::Tensor& keys, const at::Tensor& values) const {
+  const auto needed = held.length + tokens;
+  const auto room = held.keys.defined() ? held.keys.size(2) : 0;
+  if (held.keys.defined() && needed <= room) return;
+  const auto size = std::max({needed, capacity_, held.length > 0 ? 2 * room : int64_t{0}});
+  const auto grow = [&](at::Tensor& store, const at::Tensor& like) {
+    auto larger = at::empty({like.size(0), like.size(1), size, like.size(3)}, like.options());
+    if (held.length > 0) larger.narrow(2, 0, held.length).copy_(store.narrow(2, 0, held.length));
+    store = std::move(larger);
+  };
+  grow(held.keys, keys);
+  grow(held.values, values);
+}
+
 KvCache::KeysValues KvCache::append(int64_t index, const at::Tensor& keys, const at::Tensor& values) {
   auto& held = layer(index, "append");
   check_dim("KvCache::append: keys", keys, 4);
@@ -42,22 +57,38 @@ KvCache::KeysValues KvCache::append(int64_t index, const at::Tensor& keys, const
     fits("KvCache::append: values", held.values, values);
   }
   const at::NoGradGuard no_grad;
-  const auto needed = held.length + keys.size(2);
-  const auto room = held.keys.defined() ? held.keys.size(2) : 0;
-  if (!held.keys.defined() || needed > room) {
-    const auto size = std::max({needed, capacity_, held.length > 0 ? 2 * room : int64_t{0}});
-    const auto grow = [&](at::Tensor& store, const at::Tensor& added) {
-      auto larger = at::empty({added.size(0), added.size(1), size, added.size(3)}, added.options());
-      if (held.length > 0) larger.narrow(2, 0, held.length).copy_(store.narrow(2, 0, held.length));
-      store = std::move(larger);
-    };
-    grow(held.keys, keys);
-    grow(held.values, values);
-  }
+  make_room(held, keys.size(2), keys, values);
   held.keys.narrow(2, held.length, keys.size(2)).copy_(keys);
   held.values.narrow(2, held.length, values.size(2)).copy_(values);
-  held.length = needed;
+  held.length += keys.size(2);
   return get(index);
+}
+
+KvCache::Room KvCache::reserve(int64_t index, int64_t heads, int64_t head_dim, int64_t tokens) {
+  auto& held = layer(index, "reserve");
+  const at::NoGradGuard no_grad;
+  if (!held.keys.defined()) {
+    const auto like = at::empty({1, heads, 0, head_dim}, at::kFloat);
+    make_room(held, tokens, like, like);
+  }
+  for (const auto* store : {&held.keys, &held.values}) {
+    WINNOW_CHECK(store->is_cpu() && store->scalar_type() == at::kFloat && store->size(0) == 1 &&
+                     store->size(1) == heads && store->size(3) == head_dim && store->is_contiguous(),
+                 "KvCache::reserve: the layer must hold float32 [1, {}, *, {}] on the CPU, got {} [{}]", heads,
+                 head_dim, c10::toString(store->scalar_type()), fmt::join(store->sizes(), ", "));
+  }
+  make_room(held, tokens, held.keys, held.values);
+  return {.keys = held.keys.mutable_data_ptr<float>(),
+          .values = held.values.mutable_data_ptr<float>(),
+          .head_stride = held.keys.size(2) * head_dim,
+          .length = held.length};
+}
+
+void KvCache::commit(int64_t index, int64_t tokens) {
+  auto& held = layer(index, "commit");
+  const auto room = held.keys.defined() ? held.keys.size(2) - held.length : 0;
+  WINNOW_CHECK(tokens >= 0 && tokens <= room, "KvCache::commit: tokens must be in [0, {}], got {}", room, tokens);
+  held.length += tokens;
 }
 
 KvCache::KeysValues KvCache::get(int64_t index) const {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cstring>
+
 #include "support/error.h"
 #include "support/tensor_near.h"
 
@@ -84,6 +86,32 @@ TEST(KvCache, SelectReordersTheBatch) {
   cache.append(0, keys, keys + 1);
   cache.select(at::tensor({2, 0, 2, 1}, at::kLong));
   EXPECT_TENSOR_EQ(cache.get(0).keys, keys.index_select(0, at::tensor({2, 0, 2, 1}, at::kLong)));
+}
+
+TEST(KvCache, WhatIsWrittenIntoReservedRoomIsWhatAppendAdds) {
+  KvCache written(1, 2), appended(1, 2);
+  const auto keys = at::randn({1, 3, 9, 4}), values = at::randn({1, 3, 9, 4});
+  int64_t done = 0;
+  for (const int64_t tokens : {1, 2, 6}) {  // within the capacity, then past it twice
+    const auto room = written.reserve(0, 3, 4, tokens);
+    EXPECT_EQ(room.length, done);
+    for (int64_t h = 0; h < 3; ++h) {
+      const auto offset = h * room.head_stride + room.length * 4;
+      std::memcpy(room.keys + offset, keys[0][h][done].const_data_ptr<float>(), sizeof(float) * 4 * tokens);
+      std::memcpy(room.values + offset, values[0][h][done].const_data_ptr<float>(), sizeof(float) * 4 * tokens);
+    }
+    EXPECT_EQ(written.length(), done);
+    written.commit(0, tokens);
+    appended.append(0, keys.narrow(2, done, tokens), values.narrow(2, done, tokens));
+    done += tokens;
+    EXPECT_TENSOR_EQ(written.get(0).keys, appended.get(0).keys);
+    EXPECT_TENSOR_EQ(written.get(0).values, appended.get(0).values);
+  }
+  EXPECT_ERROR(written.reserve(0, 3, 5, 1), "KvCache::reserve: the layer must hold float32 [1, 3, *, 5] on the CPU");
+  EXPECT_ERROR(written.commit(0, 100), "KvCache::commit: tokens must be in [0, 9], got 100");
+  KvCache two(1);
+  append(two, 0, 1);
+  EXPECT_ERROR(two.reserve(0, 3, 4, 1), "KvCache::reserve: the layer must hold");
 }
 
 TEST(KvCache, SaysWhatIsWrong) {

@@ -22,6 +22,17 @@ class KvCache {
   // Adds L tokens, keys and values [B, Hkv, L, d], to a layer and returns all its tokens. Throws winnow::Error if the
   // layer does not exist or shape, dtype or device differ from what it holds.
   KeysValues append(int64_t layer, const at::Tensor& keys, const at::Tensor& values);
+  // The same without tensors, for kernels that write float32 keys and values of one sequence on the CPU: makes room for
+  // `tokens` more in a layer of `heads` key heads of `head_dim`, and says where it is. Throws winnow::Error as append,
+  // also if the layer holds several sequences. What was written joins the layer by commit().
+  struct Room {
+    float *keys, *values;  // head g, token t at g * head_stride + t * head_dim
+    int64_t head_stride;
+    int64_t length;  // tokens held so far: the first new one goes there
+  };
+  Room reserve(int64_t layer, int64_t heads, int64_t head_dim, int64_t tokens);
+  void commit(int64_t layer, int64_t tokens);
+
   // All tokens of a layer; undefined tensors if none was appended.
   KeysValues get(int64_t layer) const;
 
@@ -45,6 +56,7 @@ class KvCache {
     at::Tensor keys, values;  // [B, Hkv, room, d]
     int64_t length = 0;
   };
+  void make_room(Layer& held, int64_t tokens, const at::Tensor& keys, const at::Tensor& values) const;
   Layer& layer(int64_t index, const char* caller);
   const Layer& layer(int64_t index, const char* caller) const;
 
