@@ -234,8 +234,8 @@ HWY_INLINE void state_backward(D d, const SelectiveScan<T>& a, const SelectiveSc
     const auto upper = hn::Load(d, v.grad_y + at), delta = hn::Load(d, v.delta + at);
     grad_h = hn::MulAdd(upper, hn::Set(d, c[t * a.bc_stride]), grad_h);
     const auto du = hn::Mul(delta, hn::Load(d, v.u + at));
-    hn::Store(hn::MulAdd(upper, hn::Load(d, v.h + at + lanes), hn::Load(d, part_c + at)), d, part_c + at);
-    hn::Store(hn::MulAdd(grad_h, du, hn::Load(d, part_b + at)), d, part_b + at);
+    hn::StoreU(hn::MulAdd(upper, hn::Load(d, v.h + at + lanes), hn::LoadU(d, part_c + at)), d, part_c + at);
+    hn::StoreU(hn::MulAdd(grad_h, du, hn::LoadU(d, part_b + at)), d, part_b + at);
     const auto faded = hn::Mul(grad_h, hn::Load(d, v.fade + at));  // also the gradient of the state before
     const auto slope = hn::Mul(faded, hn::Load(d, v.h + at));      // of the exponent delta A
     grad_decay = hn::MulAdd(slope, delta, grad_decay);

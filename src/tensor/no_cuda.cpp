@@ -6,6 +6,7 @@
 #include "winnow/kernels/masked_patch_loss.h"
 #include "winnow/kernels/masking_permutation.h"
 #include "winnow/kernels/restore_tokens.h"
+#include "winnow/kernels/selective_scan.h"
 
 namespace winnow::kernels::cuda {
 namespace {
@@ -88,6 +89,19 @@ void add_layer_norm_backward(const AddLayerNormGrad<double>&, double*, double*, 
 }
 
 void image_resize(const ImageResize&, cudaStream_t) {
+  absent();
+}
+
+void selective_scan(const SelectiveScan<float>&, float*, float*, float*, cudaStream_t) {
+  absent();
+}
+void selective_scan(const SelectiveScan<double>&, double*, double*, double*, cudaStream_t) {
+  absent();
+}
+void selective_scan_backward(const SelectiveScan<float>&, const SelectiveScanGrad<float>&, cudaStream_t) {
+  absent();
+}
+void selective_scan_backward(const SelectiveScan<double>&, const SelectiveScanGrad<double>&, cudaStream_t) {
   absent();
 }
 
