@@ -11,7 +11,6 @@
 
 #include "dense_linear.h"
 #include "winnow/core/error.h"
-#include "winnow/kernels/linear_rows.h"
 #include "winnow/nn/skip_init.h"
 #include "winnow/tensor/check.h"
 #include "winnow/tensor/linear_rows.h"
@@ -69,18 +68,12 @@ at::Tensor as_dtype(const at::Tensor& tensor, at::ScalarType dtype) {
 
 thread_local bool as_in_training = false;
 
-// What the kernel for few rows takes: float32 on the CPU, no gradient wanted, 1 to 64 rows.
+// Whether the kernel for few rows, which has no gradient, takes it.
 bool suits_few_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const auto in = weight.size(1);
-  if (!x.is_cpu() || x.scalar_type() != at::kFloat || in == 0 || x.numel() == 0 ||
-      x.numel() > kernels::kLinearRowsMax * in) {
-    return false;
-  }
+  if (as_in_training || !fits_linear_rows(x, weight, {})) return false;
   const bool wants_gradient = at::GradMode::is_enabled() &&
                               (x.requires_grad() || weight.requires_grad() || (bias.defined() && bias.requires_grad()));
-  return !wants_gradient && !as_in_training && weight.is_cpu() && weight.is_contiguous() &&
-         (weight.scalar_type() == at::kFloat || is_half(weight.scalar_type())) &&
-         !at::autocast::is_autocast_enabled(at::kCPU) && weight.size(0) > 0;
+  return !wants_gradient && !at::autocast::is_autocast_enabled(at::kCPU);
 }
 
 }  // namespace
