@@ -37,7 +37,7 @@ void init_gpt2_weights(CausalLMImpl& model, uint64_t seed) {
   const auto generator = make_generator(seed);
   const double range = model.config.initializer_range;
   const double ending = range / std::sqrt(2.0 * static_cast<double>(model.config.layers.size()));
-  for (const auto& item : model.named_modules()) {
+  for (const auto& item : model.named_modules("", /*include_self=*/false)) {
     const auto& name = item.key();
     if (auto* linear = item.value()->as<LinearImpl>()) {
       const bool ends = name.ends_with("attn.proj") || name.ends_with(".fc2");

@@ -69,6 +69,7 @@ void add_experts(WeightMap& map, const moe::ExpertMlp& mlp, const std::string& l
 WeightMap llama_like_weights(const CausalLMImpl& model, const ExpertNames& names) {
   WeightMap map({"published", "fused experts"});
   const std::string base = "model.", embedding = base + "embed_tokens.weight";
+  map.accept_prefix(base);
   map.add(model.embed->weight, {embedding});
   int64_t index = 0;
   for (auto& block : *model.blocks.ptr()) {
@@ -93,7 +94,6 @@ WeightMap llama_like_weights(const CausalLMImpl& model, const ExpertNames& names
   }
   add_norm(map, model.norm, base + "norm");
   add_head(map, model, "lm_head.weight", embedding);
-  map.accept_prefix(base);
   return map;
 }
 

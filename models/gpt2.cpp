@@ -53,6 +53,7 @@ void add_conv1d(WeightMap& map, const Linear& linear, const std::string& name) {
 WeightMap weights(const CausalLMImpl& model) {
   WeightMap map({"published"});
   const std::string base = "transformer.";
+  map.accept_prefix(base);
   map.add(model.embed->weight, {base + "wte.weight"});
   map.add(model.pos_embed->weight, {base + "wpe.weight"});
   int64_t index = 0;
@@ -68,7 +69,6 @@ WeightMap weights(const CausalLMImpl& model) {
   }
   add_norm(map, model.norm, base + "ln_f");
   add_head(map, model, "lm_head.weight", base + "wte.weight");
-  map.accept_prefix(base);
   return map;
 }
 

@@ -52,6 +52,7 @@ void add_fused_qkv(WeightMap& map, const at::Tensor& fused, const AttentionOptio
 WeightMap weights(const CausalLMImpl& model) {
   WeightMap map({"published"});
   const std::string base = "gpt_neox.", embedding = base + "embed_in.weight";
+  map.accept_prefix(base);
   map.add(model.embed->weight, {embedding});
   int64_t index = 0;
   for (auto& block : *model.blocks.ptr()) {
@@ -71,7 +72,6 @@ WeightMap weights(const CausalLMImpl& model) {
   }
   add_norm(map, model.norm, base + "final_layer_norm");
   add_head(map, model, "embed_out.weight", embedding);
-  map.accept_prefix(base);
   return map;
 }
 

@@ -41,8 +41,11 @@ Outputs run_forward(CausalLMImpl& model, const HfCase& c, const HfCase::Run& run
                               .hidden_states = true,
                               .router_logits = true});
   Outputs outputs{{"logits", zero_at_pads(out.logits, keep)}, {"loss", out.loss}, {"aux_loss", out.aux_loss}};
-  for (size_t i = 0; i < out.hidden_states.size(); ++i) {
-    outputs["hidden." + std::to_string(i)] = zero_at_pads(out.hidden_states[i], keep);
+  // A run without "hidden" stores the last state alone, as number 0.
+  const bool all = run.options.value("hidden", true);
+  const auto states = all ? out.hidden_states : std::vector<at::Tensor>{out.hidden_states.back()};
+  for (size_t i = 0; i < states.size(); ++i) {
+    outputs["hidden." + std::to_string(i)] = zero_at_pads(states[i], keep);
   }
   for (size_t i = 0; i < out.router_logits.size(); ++i) {
     outputs["router_logits." + std::to_string(i)] = zero_at_pads(out.router_logits[i], keep);
