@@ -187,7 +187,7 @@ LmOutput CausalLMImpl::run(const LmInput& in) {
   if (embed_drop) x = embed_drop->forward(x);
   x = norm->forward(run_blocks(x, in, positions, out));
   if (in.hidden_states) out.hidden_states.push_back(x);
-  out.logits = head->forward(in.last_only ? x.slice(1, -1) : x);
+  if (in.logits || in.labels.defined()) out.logits = head->forward(in.last_only ? x.slice(1, -1) : x);
   if (in.labels.defined()) out.loss = causal_loss(out.logits, in.labels);
   if (!routes || record->layers.empty()) return out;
 

@@ -48,6 +48,7 @@ struct LmInput {
   at::Tensor labels = {};          // [B, L] int64, -100 = ignored: fills loss. Logits at t are compared with t + 1
   bool last_only = false;          // logits of the last position only (not with labels)
   bool hidden_states = false;      // fill hidden_states
+  bool logits = true;              // false: logits stay undefined, for a loss on the hidden states (not with labels)
   bool router_logits = false;      // mixtures of experts: fill router_logits and aux_loss, which joins the loss
   at::Tensor encoder_states = {};  // [B, S, D] for models with an encoder; undefined: those in the state
   at::Tensor encoder_keep = {};    // [B, S] as `keep`
