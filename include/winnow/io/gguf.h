@@ -18,7 +18,19 @@ namespace winnow::io {
 
 // How a tensor is kept. The numbers are those of the files; all types that files may name are known by name, those
 // below can be read.
-enum class GgufType : uint32_t { f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q8_0 = 8, bf16 = 30 };
+enum class GgufType : uint32_t {
+  f32 = 0,
+  f16 = 1,
+  q4_0 = 2,
+  q4_1 = 3,
+  q8_0 = 8,
+  i8 = 24,
+  i16 = 25,
+  i32 = 26,
+  i64 = 27,
+  f64 = 28,
+  bf16 = 30
+};
 
 struct GgufEntry {
   uint32_t type = 0;           // a GgufType, or one that cannot be read
@@ -55,13 +67,15 @@ class GgufFile {
   [[nodiscard]] bool has(const std::string& tensor) const { return entries_.contains(tensor); }
   [[nodiscard]] std::vector<std::string> names() const;  // sorted
 
-  // The tensor, on the CPU, in memory of its own: F32, F16 and BF16 as they are kept, Q4_0, Q4_1 and Q8_0 as float32
+  // The tensor, on the CPU, in memory of its own: plain numbers as they are kept, Q4_0, Q4_1 and Q8_0 as float32
   // (each weight exactly scale * q + minimum in float32 from the half scales of the file). Throws Error(file) naming
   // file, tensor and the nearest name if there is no such tensor, Error(unsupported) naming tensor and type if the type
   // cannot be read.
   [[nodiscard]] at::Tensor tensor(const std::string& tensor) const;
 
  private:
+  void read();
+
   std::shared_ptr<const void> owner_;  // the mapping or the bytes
   Bytes bytes_;
   std::string name_;

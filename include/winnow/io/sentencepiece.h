@@ -47,14 +47,16 @@ struct SentencePieceModel {
 SentencePieceModel parse_sentencepiece(Bytes bytes, const std::string& name = kMemoryName);
 SentencePieceModel read_sentencepiece(const std::filesystem::path& path);
 
+// Which ids encode() puts around a text if special tokens are asked for (only those that the model has).
+struct SentencePieceEnds {
+  bool bos = false, eos = false;
+};
+
 // A .model as a tokenizer. Special tokens written in a text are ordinary characters, whatever parse_special says.
 class SentencePieceTokenizer final : public Tokenizer {
  public:
-  // Which ids encode() puts around a text if special tokens are asked for (only those that the model has).
-  struct Ends {
-    bool bos = false, eos = false;
-  };
-  explicit SentencePieceTokenizer(SentencePieceModel model, Ends ends = {}, const std::string& name = kMemoryName);
+  explicit SentencePieceTokenizer(SentencePieceModel model, SentencePieceEnds ends = {},
+                                  const std::string& name = kMemoryName);
   ~SentencePieceTokenizer() override;
 
   // The ids of bytes that need not be UTF-8: each byte that is not counts as U+FFFD. No special tokens.
@@ -77,7 +79,7 @@ class SentencePieceTokenizer final : public Tokenizer {
  private:
   struct State;
   std::shared_ptr<const State> state_;
-  Ends ends_;
+  SentencePieceEnds ends_;
 };
 
 // The tokenizer of a .model file. tokenizer_config.json beside it says which ends are added: add_bos_token and

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +48,8 @@ class TiktokenTokenizer final : public Tokenizer {
   void encode_text(std::string_view text, const EncodeOptions& options, Encoding& out) const override;
 
  private:
+  void add_offsets(std::string_view text, Encoding& out) const;
+
   struct State;
   std::shared_ptr<const State> state_;
 };

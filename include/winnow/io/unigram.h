@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,8 +28,8 @@ struct UnigramOptions {
   int64_t unk = 0;  // id of what no piece covers; -1: there is none, and such a character is an error
   // Scores are added in float32, as the SentencePiece library does; else in float64, as tokenizer.json is read.
   bool float32 = false;
-  // The score of a character that no piece covers is the lowest score of a piece less 10, or this one if finite.
-  double unknown_score = -1e300;
+  // The score of a character that no piece covers; none: the lowest score of a piece less 10.
+  std::optional<double> unknown_score{};
 };
 
 // Thread safe: all members are const.
