@@ -129,7 +129,7 @@ BertOutput BertImpl::forward(const BertInput& input) {
     if (input.hidden_states) out.hidden_states.push_back(x);
   }
   out.last_hidden_state = x;
-  run_head(input, out);
+  if (input.head) run_head(input, out);
   return out;
 }
 

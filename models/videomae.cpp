@@ -189,7 +189,7 @@ std::vector<std::string> VideoMaeImpl::labels() const {
 
 // Official names carry "encoder." in pre-training only.
 WeightMap VideoMaeImpl::weight_map() const {
-  WeightMap map({"published", "transformers 5 modules", "official"});
+  WeightMap map(kViTStyles);
   const bool pre_training = config.head == VideoMaeHead::pre_training;
   const std::string base = config.head == VideoMaeHead::none ? "" : "videomae.", trunk = pre_training ? "encoder." : "";
   const auto& projection = encoder->patch_embed->proj;

@@ -6,8 +6,8 @@
     /tmp/peer/bin/python benchmarks/peers/check_vit_roundtrip.py /tmp/folders/*
 
 Each folder holds config.json and model.safetensors as models::save writes them, and check.safetensors with the tensors
-`pixel_values` and `output` (logits, or the last hidden state where there is no classifier), for a masked autoencoder also
-`noise`. Fails if a weight is missing or unexpected, or if an output differs by more than 1e-5 of its largest value.
+`pixel_values`, `input_ids`, `noise` ..., the arguments of transformers' forward, and `output` (logits, or the last hidden
+state where there is no head). Fails if a weight is missing or unexpected, or if an output differs by more than 1e-5 of its largest value.
 """
 import json
 import sys
@@ -35,7 +35,7 @@ def check(folder: Path) -> float:
     wanted = saved.pop("output")
     with torch.no_grad():
         out = model.eval()(**saved)
-    got = out.logits if hasattr(out, "logits") else out.last_hidden_state
+    got = next(out[key] for key in ("logits", "logits_per_image", "last_hidden_state") if key in out)
     error = float((got - wanted).abs().max() / wanted.abs().max())
     if not error <= 1e-5:
         raise SystemExit(f"{folder}: {name}: outputs differ by {error:.1e} of the largest value")

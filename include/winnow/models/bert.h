@@ -63,6 +63,7 @@ struct BertInput {
   at::Tensor positions = {};  // [B, L] or [L] int64; undefined: 0 .. L-1, whatever keep says
   at::Tensor labels = {};  // fill loss: masked LM [B, L] int64, -100 = not counted; classifier as classification_loss
   bool hidden_states = false;
+  bool head = true;  // false: last_hidden_state and hidden_states alone, no pooler and no logits
 };
 
 // A member that the head does not make is undefined.
