@@ -73,6 +73,10 @@ void check_job(const GenerationJob& job) {
   const auto& encoder = job.input.encoder_ids;
   WINNOW_CHECK(encoder.empty() || encoder.size() == B, "generate: encoder_ids must have one row a prompt, {}, got {}",
                B, encoder.size());
+  const bool single = B == 1 && job.options.sequences == 1 && job.options.beams == 1;
+  WINNOW_CHECK(
+      job.input.cache == nullptr || (single && job.options.guidance_scale == 1 && !job.input.encoder_states.defined()),
+      "generate: a cache must be used with one prompt and one sequence, without beams, guidance and encoder");
   const auto& streams = job.options.row_streams;
   const auto wanted = B * static_cast<size_t>(job.options.sequences);
   WINNOW_CHECK(streams.empty() || streams.size() == wanted,

@@ -165,6 +165,7 @@ GenerationOutput TokenLoop::generate() {
   }
   auto output = collect();
   output.steps = steps;
+  output.reused_tokens = run_.reused();
   output.prefill_seconds = prefilled;
   output.decode_seconds = job_.seconds() - prefilled;
   return output;

@@ -16,8 +16,9 @@ at::Device device_of(const LanguageModel& model) {
   return at::kCPU;
 }
 
-DecoderRun::DecoderRun(LanguageModel& model, const std::vector<TokenSpan>& prompts, int64_t new_tokens)
-    : model_(model), device_(device_of(model)) {
+DecoderRun::DecoderRun(LanguageModel& model, const std::vector<TokenSpan>& prompts, int64_t new_tokens,
+                       PromptCache* cache)
+    : model_(model), cache_(cache), device_(device_of(model)) {
   const auto B = static_cast<int64_t>(prompts.size());
   size_t longest = 0, shortest = prompts.front().size();
   for (const auto& prompt : prompts) {
@@ -38,16 +39,49 @@ DecoderRun::DecoderRun(LanguageModel& model, const std::vector<TokenSpan>& promp
     }
     keep_ = keep_.to(device_);
   }
-  state_ = model.make_state(B, L + new_tokens);
+  if (cache_ != nullptr) {
+    open_cache(prompts.front(), L + new_tokens);
+  } else {
+    own_state_ = model.make_state(B, L + new_tokens);
+    state_ = own_state_.get();
+  }
+}
+
+// Cuts the cache to what it has in common with the prompt; at least one token is left to be read.
+void DecoderRun::open_cache(TokenSpan prompt, int64_t capacity) {
+  auto& held = cache_->tokens;
+  const auto differ = std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end() - 1).first;
+  reused_ = differ - held.begin();
+  bool usable = cache_->state != nullptr && cache_->state->length() >= reused_ && reused_ > 0;
+  if (usable && cache_->state->length() > reused_) {
+    try {
+      cache_->state->truncate(reused_);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::unsupported) throw;
+      usable = false;
+    }
+  }
+  if (!usable) {
+    cache_->state = model_.make_state(1, capacity);
+    reused_ = 0;
+  }
+  held.resize(static_cast<size_t>(reused_));
+  state_ = cache_->state.get();
+  length_ = reused_;
+  ids_ = ids_.slice(1, reused_);
 }
 
 at::Tensor DecoderRun::run(LmInput input) {
-  input.state = state_.get();
+  input.state = state_;
   input.last_only = true;
-  input.ids = input.ids.to(device_);
+  const auto ids = input.ids;
+  input.ids = ids.to(device_);
   length_ += input.ids.size(1);
   if (keep_.defined()) input.keep = keep_.slice(1, 0, length_);
   const auto logits = model_.run(input).logits;  // [B, 1, V]
+  if (cache_ != nullptr) {
+    for (int64_t i = 0; i < ids.size(1); ++i) cache_->tokens.push_back(ids.const_data_ptr<int64_t>()[i]);
+  }
   return logits.select(1, logits.size(1) - 1).to(at::kCPU, at::kFloat).contiguous();
 }
 

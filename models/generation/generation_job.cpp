@@ -41,8 +41,8 @@ std::span<const float> StepLogits::row_of(const at::Tensor& logits, int64_t i) {
 }
 
 GuidedRun::GuidedRun(const GenerationJob& job)
-    : job_(job), conditional_(job.model, spans(job.prompts), most_new_tokens(job)) {
-  if (!job.negatives.empty()) unconditional_.emplace(job.model, spans(job.negatives), most_new_tokens(job));
+    : job_(job), conditional_(job.model, spans(job.prompts), most_new_tokens(job), job.input.cache) {
+  if (!job.negatives.empty()) unconditional_.emplace(job.model, spans(job.negatives), most_new_tokens(job), nullptr);
 }
 
 StepLogits GuidedRun::prefill() {

@@ -49,6 +49,7 @@ class GuidedRun {
   StepLogits prefill();
   StepLogits step(TokenSpan tokens);
   bool select(const std::vector<int64_t>& rows);
+  [[nodiscard]] int64_t reused() const { return conditional_.reused(); }
 
  private:
   const GenerationJob& job_;

@@ -78,6 +78,13 @@ struct GenerationOptions {
   void check() const;
 };
 
+// What a model has read of a conversation so far. Given again with the next prompt, only what differs is read. Belongs
+// to one model.
+struct PromptCache {
+  std::unique_ptr<DecoderState> state{};
+  std::vector<int64_t> tokens{};  // in the state
+};
+
 struct GenerationInput {
   std::vector<std::vector<int64_t>> prompts;  // [B], ragged; of the decoder in an encoder-decoder model
   // Guidance: one a row, or none: then the last token of each prompt, as transformers does it.
@@ -86,6 +93,7 @@ struct GenerationInput {
   at::Tensor encoder_keep{};    // [B, S], 1 = real; undefined: all
   // The encoder's tokens, where it has some, for the encoder_... penalties.
   std::vector<std::vector<int64_t>> encoder_ids{};
+  PromptCache* cache = nullptr;  // of one prompt and one sequence, without beams, guidance and encoder; kept up to date
 };
 
 // Rows of a padded batch: ids int64 [B, L], keep [B, L] (nonzero = a real token; undefined: all). The real tokens of a
@@ -111,6 +119,7 @@ struct GeneratedSequence {
 struct GenerationOutput {
   std::vector<std::vector<GeneratedSequence>> rows{};  // [B][sequences]; of a beam search best first
   int64_t prompt_tokens = 0, new_tokens = 0;           // of all rows (beam search: of the sequences returned)
+  int64_t reused_tokens = 0;                           // of the prompt, found in the cache
   int64_t steps = 0;                                   // runs of the model after the prefill
   double prefill_seconds = 0, decode_seconds = 0;
   // New tokens but the first of each sequence, which the prefill gives, per second of decoding; 0 if there are none.
