@@ -1,7 +1,13 @@
 #include "winnow/models/pretrained.h"
 
+#include <torch/types.h>
+
+#include <optional>
+
 #include "registry.h"
 #include "winnow/core/text.h"
+#include "winnow/nn/linear.h"
+#include "winnow/nn/skip_init.h"
 
 namespace winnow::models {
 
@@ -16,6 +22,57 @@ at::Tensor Pretrained::classify(const at::Tensor&) {
 std::vector<std::string> Pretrained::labels() const {
   return {};
 }
+
+std::vector<at::Tensor> Pretrained::half_tables() const {
+  return {};
+}
+
+EnumNames<WeightStorage> enum_names(WeightStorage) {
+  return {{"full", WeightStorage::full},
+          {"as_file", WeightStorage::as_file},
+          {"float16", WeightStorage::float16},
+          {"bfloat16", WeightStorage::bfloat16}};
+}
+
+namespace {
+
+at::ScalarType largest_dtype(const io::Checkpoint& weights) {
+  uint64_t most = 0;
+  auto dtype = at::kFloat;
+  for (const auto& name : weights.names()) {
+    const auto& entry = weights.entry(name);
+    if (entry.end - entry.begin <= most) continue;
+    most = entry.end - entry.begin;
+    dtype = io::dtype_of_safetensors(entry.dtype, weights.file_of(name));
+  }
+  return dtype;
+}
+
+// The half-precision dtype in which weights are to be kept, if any.
+std::optional<at::ScalarType> half_dtype(WeightStorage storage, const io::Checkpoint& weights) {
+  switch (storage) {
+    case WeightStorage::full: return std::nullopt;
+    case WeightStorage::float16: return at::kHalf;
+    case WeightStorage::bfloat16: return at::kBFloat16;
+    case WeightStorage::as_file: break;
+  }
+  const auto dtype = largest_dtype(weights);
+  return dtype == at::kHalf || dtype == at::kBFloat16 ? std::optional(dtype) : std::nullopt;
+}
+
+// Gives the weights another dtype; their values are not kept.
+void narrow_weights(Pretrained& model, at::ScalarType dtype) {
+  const auto narrow = [&](at::Tensor weight) {
+    weight.set_data(at::empty_like(weight, weight.options().dtype(dtype)));
+  };
+  model.apply([&](torch::nn::Module& module) {
+    auto* linear = module.as<LinearImpl>();
+    if (linear != nullptr && linear->weight.defined()) narrow(linear->weight);
+  });
+  for (const auto& table : model.half_tables()) narrow(table);
+}
+
+}  // namespace
 
 std::vector<std::string> architectures() {
   std::vector<std::string> names;
@@ -32,9 +89,20 @@ std::shared_ptr<Pretrained> load(const io::JsonObject& config, const io::Checkpo
   WINNOW_CHECK_KIND(found != all_makers().end(), ErrorKind::unsupported,
                     "{}: the architecture {} is not known here; known are {}", config.file(), named.front(),
                     join(architectures()));
-  const auto model = found->second(config, weights);
+  std::shared_ptr<Pretrained> model;
+  {
+    // Where every weight comes from the file, drawing them first would only cost time.
+    std::optional<SkipRandomInit> skip;
+    if (options.weights.ignore_missing.empty()) skip.emplace();
+    model = found->second(config, weights);
+  }
   model->to(options.device, options.dtype);
-  model->weight_map().load(weights, options.weights);
+  auto how = options.weights;
+  if (const auto half = half_dtype(options.storage, weights)) {
+    narrow_weights(*model, *half);
+    how.allow_narrowing = true;
+  }
+  model->weight_map().load(weights, how);
   model->eval();
   return model;
 }

@@ -235,7 +235,9 @@ void WeightMap::load(const io::Checkpoint& checkpoint, const WeightLoadOptions& 
       buffers.emplace_back(tensor, targets[key]);
     }
   }
-  io::LoadOptions how{.ignore_missing = options.ignore_missing, .ignore_unexpected = options.ignore_unexpected};
+  io::LoadOptions how{.ignore_missing = options.ignore_missing,
+                      .ignore_unexpected = options.ignore_unexpected,
+                      .allow_narrowing = options.allow_narrowing};
   how.ignore_unexpected.insert(how.ignore_unexpected.end(), ignored_.begin(), ignored_.end());
   for (const auto& [copy, name] : tied_) {
     for (const auto& spelling : spellings(copy)) how.ignore_unexpected.push_back(spelling);

@@ -95,6 +95,7 @@ struct CausalLMImpl : Pretrained, LanguageModel {
   [[nodiscard]] std::string architecture() const override { return config.architecture; }
   [[nodiscard]] io::Json config_json() const override;
   [[nodiscard]] WeightMap weight_map() const override;
+  [[nodiscard]] std::vector<at::Tensor> half_tables() const override { return {embed->weight}; }
 
   CausalLMConfig config;
   LearnedPositions embed{nullptr}, pos_embed{nullptr};

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "winnow/core/error.h"
+#include "winnow/core/options.h"
 #include "winnow/io/json.h"
 #include "winnow/io/safetensors.h"
 #include "winnow/models/weight_map.h"
@@ -39,11 +40,25 @@ struct Pretrained : torch::nn::Module {
   virtual at::Tensor classify(const at::Tensor& images);
   // One name per class, as id2label has them; empty without a classifier.
   [[nodiscard]] virtual std::vector<std::string> labels() const;
+
+  // Tables that may be kept in half precision as the weights of linear layers may (LoadOptions::storage): the network
+  // widens the rows that it takes from them. None here.
+  [[nodiscard]] virtual std::vector<at::Tensor> half_tables() const;
 };
 
+// How the weights of linear layers and the embedding tables of language models are kept.
+enum class WeightStorage {
+  full,     // in the dtype in which the network computes
+  as_file,  // in float16 or bfloat16 where the largest tensor of the file is, else full
+  float16,  // rounded if the file holds more; halves the memory and the time of decoding
+  bfloat16,
+};
+EnumNames<WeightStorage> enum_names(WeightStorage);
+
 struct LoadOptions {
-  at::ScalarType dtype = at::kFloat;
+  at::ScalarType dtype = at::kFloat;  // of all else, and of the computation, whatever `storage` is
   at::Device device = at::kCPU;
+  WeightStorage storage = WeightStorage::full;
   WeightLoadOptions weights = {};
 };
 

@@ -42,6 +42,7 @@ enum class WeightNeed { required, optional };
 struct WeightLoadOptions {
   std::vector<std::string> ignore_missing = {};     // these parameters keep their values
   std::vector<std::string> ignore_unexpected = {};  // these tensors are not read
+  bool allow_narrowing = false;                     // float32 in the file into float16 or bfloat16 in memory
 };
 
 // The declaration. A style is a family of names ("published", "timm"), style 0 is the one that save() writes; a
