@@ -11,9 +11,12 @@ const Makers& all_makers() {
              clip_makers,
              deit_makers,
              dinov2_makers,
+             mamba_makers,
+             t5_makers,
              videomae_makers,
              vit_mae_makers,
              vit_makers,
+             whisper_makers,
          }) {
       all.merge(family());
     }

@@ -23,9 +23,12 @@ Makers causal_lm_makers();
 Makers clip_makers();
 Makers deit_makers();
 Makers dinov2_makers();
+Makers mamba_makers();
+Makers t5_makers();
 Makers videomae_makers();
 Makers vit_makers();
 Makers vit_mae_makers();
+Makers whisper_makers();
 
 // All of the above together.
 const Makers& all_makers();

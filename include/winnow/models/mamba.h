@@ -9,10 +9,12 @@
 
 #include "winnow/attention/language_model.h"
 #include "winnow/models/pretrained.h"
+#include "winnow/nn/hooks.h"
 #include "winnow/nn/linear.h"
 #include "winnow/nn/mamba_mixer.h"
 #include "winnow/nn/norm.h"
 #include "winnow/nn/position.h"
+#include "winnow/nn/stack.h"
 
 namespace winnow::models {
 
@@ -56,8 +58,11 @@ struct MambaState : DecoderState {
 };
 
 // x + mixer(norm(x)).
-struct MambaBlockImpl : torch::nn::Module {
+struct MambaBlockImpl : torch::nn::Module, Hookable {
   explicit MambaBlockImpl(const MambaConfig& config);
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& keep, MambaMixerState* state);
+
+  bool residual_in_fp32;
   Norm norm{nullptr};
   MambaMixer mixer{nullptr};
 };
@@ -80,12 +85,13 @@ struct MambaImpl : Pretrained, LanguageModel {
 
   MambaConfig config;
   LearnedPositions embed{nullptr};
-  std::vector<MambaBlock> blocks;
+  Stack<MambaBlock> blocks{nullptr};
   Norm norm{nullptr};
   Linear head{nullptr};  // without bias; its weight is that of `embed` where tied (it is no child then)
 
  private:
   void init_weights(uint64_t seed);
+  void check_input(const LmInput& input) const;
 };
 TORCH_MODULE(Mamba);
 

@@ -32,10 +32,13 @@ struct MambaMixerState {
 // The sequence mixer of Mamba: projection to two halves, a short causal convolution, the selective scan, the gate,
 // projection back. Source: Gu and Dao 2023, arXiv 2312.00752, section 3.4. Children: in_proj, x_proj (rows: step
 // sizes, B, C), dt_proj, out_proj; parameters conv_weight [E, kernel], conv_bias [E], a_log [E, N] (A = -exp(a_log)),
-// d [E]. Drawn as the official code draws them: A = -1 .. -N, d = 1, steps log-uniform in [0.001, 0.1].
+// d [E].
 struct MambaMixerImpl : torch::nn::Cloneable<MambaMixerImpl>, Hookable {
   explicit MambaMixerImpl(MambaMixerOptions opts);  // throws winnow::Error on a size out of range
   void reset() override;
+  // Draws the parameters as the official code does: A = -1 .. -N, d = 1, step sizes log-uniform in [0.001, 0.1], the
+  // matrices U(-1/sqrt(in), 1/sqrt(in)). reset() does so with seed 0.
+  void init_weights(at::Generator generator);
 
   // x [B, L, D] -> [B, L, D]. keep [B, L], nonzero = a real token: padding on the left changes nothing behind it.
   // With a state the tokens continue those before, and it is moved on; it takes no part in autograd.
