@@ -115,13 +115,17 @@ void CausalLMImpl::check_input(const LmInput& in) const {
                "CausalLM: encoder_states and encoder_keep must be undefined: this model has no encoder");
 }
 
+void CausalLMImpl::check_length(int64_t past, int64_t added) const {
+  WINNOW_CHECK(past + added <= config.context_length,
+               "CausalLM: the context length must be at most {} tokens, got {} ({} in the state and {} new)",
+               config.context_length, past + added, past, added);
+}
+
 // [L] or [B, L], checked.
 at::Tensor CausalLMImpl::positions_of(const LmInput& in) const {
   const auto L = in.ids.size(1), past = in.state != nullptr ? in.state->length() : 0;
   if (!in.positions.defined()) {
-    WINNOW_CHECK(past + L <= config.context_length,
-                 "CausalLM: the context length must be at most {} tokens, got {} ({} in the state and {} new)",
-                 config.context_length, past + L, past, L);
+    check_length(past, L);
     return at::arange(past, past + L, in.ids.options());
   }
   check_dtype("CausalLM: positions", in.positions, at::kLong);
@@ -171,7 +175,69 @@ at::Tensor CausalLMImpl::run_blocks(at::Tensor x, const LmInput& in, const at::T
   return x;
 }
 
+namespace {
+
+// The state of one sequence or a batch, and, where one sequence is decoded on the CPU, the plan that does it.
+struct PlannedState : KvState {
+  using KvState::KvState;
+  std::unique_ptr<DecodePlan> plan;
+  bool planned = false;  // whether a plan was tried
+};
+
+bool is_ids(const at::Tensor& x) {
+  return x.scalar_type() == at::kLong && x.is_cpu() && x.is_contiguous();
+}
+
+// A few tokens of one sequence behind a state, and nothing asked for but logits.
+bool asks_for_decoding(const LmInput& in) {
+  const bool few = in.ids.defined() && in.ids.dim() == 2 && in.ids.size(0) == 1 && in.ids.size(1) >= 1 &&
+                   in.ids.size(1) <= DecodePlan::kMaxTokens && is_ids(in.ids);
+  return few && in.state != nullptr && in.logits && !in.keep.defined() && !in.mask.defined() && !in.labels.defined() &&
+         !in.hidden_states && !in.router_logits && !in.encoder_states.defined() && !in.encoder_keep.defined() &&
+         (!in.positions.defined() || (is_ids(in.positions) && in.positions.numel() == in.ids.size(1)));
+}
+
+}  // namespace
+
+DecodeStack CausalLMImpl::decode_stack() const {
+  DecodeStack stack{.embedding = embed->weight, .rotary = config.rotary, .norm = norm, .head = head};
+  if (pos_embed) stack.positions = pos_embed->weight;
+  for (auto& block : *blocks.ptr()) stack.blocks.push_back(block);
+  for (const auto& layer : config.layers) stack.windows.push_back(layer.window);
+  return stack;
+}
+
+// The logits by the state's plan; undefined where the modules have to do it.
+at::Tensor CausalLMImpl::decode(const LmInput& in) const {
+  if (!asks_for_decoding(in) || is_training() || hooks_active()) return {};
+  auto* state = dynamic_cast<PlannedState*>(in.state);
+  if (state == nullptr || state->cache.layers() != static_cast<int64_t>(config.layers.size())) return {};
+  if (!state->planned || (state->plan && !state->plan->current())) {
+    auto stack = decode_stack();
+    const bool possible = norm->weight.is_cpu() && DecodePlan::obstacle(stack).empty();
+    state->plan = possible ? std::make_unique<DecodePlan>(std::move(stack)) : nullptr;
+    state->planned = true;
+  }
+  if (!state->plan) return {};
+  const auto n = in.ids.size(1);
+  const int64_t* positions = nullptr;
+  if (in.positions.defined()) {
+    positions = in.positions.const_data_ptr<int64_t>();
+    const auto last = *std::max_element(positions, positions + n), first = *std::min_element(positions, positions + n);
+    WINNOW_CHECK(first >= 0 && last < config.context_length,
+                 "CausalLM: positions (the context length) must be in [0, {}), got {}", config.context_length,
+                 first < 0 ? first : last);
+  } else {
+    check_length(state->length(), n);
+  }
+  auto logits = at::empty({1, in.last_only ? 1 : n, config.vocab_size}, at::kFloat);
+  state->plan->run(in.ids.const_data_ptr<int64_t>(), positions, n, state->cache, in.last_only,
+                   logits.mutable_data_ptr<float>());
+  return logits;
+}
+
 LmOutput CausalLMImpl::run(const LmInput& in) {
+  if (auto logits = decode(in); logits.defined()) return {.logits = std::move(logits)};
   check_input(in);
   std::optional<at::NoGradGuard> no_grad;
   if (in.state != nullptr) no_grad.emplace();
@@ -204,7 +270,7 @@ at::Tensor CausalLMImpl::forward(const at::Tensor& ids) {
 
 std::unique_ptr<DecoderState> CausalLMImpl::make_state(int64_t batch, int64_t capacity) {
   WINNOW_CHECK(batch >= 1, "CausalLM: batch must be >= 1, got {}", batch);
-  return std::make_unique<KvState>(static_cast<int64_t>(config.layers.size()), capacity);
+  return std::make_unique<PlannedState>(static_cast<int64_t>(config.layers.size()), capacity);
 }
 
 io::Json CausalLMImpl::config_json() const {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "winnow/attention/decode_plan.h"
 #include "winnow/attention/language_model.h"
 #include "winnow/attention/transformer_block.h"
 #include "winnow/io/json.h"
@@ -104,8 +105,13 @@ struct CausalLMImpl : Pretrained, LanguageModel {
   Norm norm{nullptr};
   Linear head{nullptr};  // without bias; its weight is that of `embed` where tied (it is no child then)
 
+  // What DecodePlan takes; run() decodes by one of its own where it can.
+  [[nodiscard]] DecodeStack decode_stack() const;
+
  private:
   void check_input(const LmInput& input) const;
+  void check_length(int64_t past, int64_t added) const;
+  at::Tensor decode(const LmInput& input) const;
   at::Tensor positions_of(const LmInput& input) const;
   std::vector<AttentionMask> layer_masks(const LmInput& input) const;
   at::Tensor run_blocks(at::Tensor x, const LmInput& input, const at::Tensor& positions, LmOutput& out);
