@@ -1,5 +1,6 @@
 // Llama: RMSNorm, rotary positions, gated MLP, grouped key heads. Source: Touvron et al. 2023, arXiv 2302.13971.
 #include "causal_lm_family.h"
+#include "winnow/core/error.h"
 
 namespace winnow::models {
 namespace {
@@ -9,6 +10,8 @@ using io::JsonObject;
 
 void describe(const JsonObject& json, CausalLMConfig& c) {
   describe_llama_like(json, c);
+  WINNOW_CHECK_KIND(!json.get_or<bool>("rope_interleaved", false), ErrorKind::unsupported,
+                    "{}: rope_interleaved = true is not supported", json.file());
   for (auto& layer : c.layers) {
     if (json.get<bool>("attention_bias")) {
       layer.block.attention.qkv_bias = QkvBias::all;
@@ -46,7 +49,7 @@ CausalLMFamily llama_family() {
                        {"tie_word_embeddings", false},
                        {"vocab_size", 32000}},
           // pretraining_tp cuts products into pieces of the same sum; the others are notes of conversion tools.
-          .passed_over = {"is_llama_config", "pretraining_tp", "transformers.js_config"},
+          .passed_over = {"is_llama_config", "pretraining_tp", "rope_interleaved", "transformers.js_config"},
           .describe = describe,
           .weights = weights};
 }
