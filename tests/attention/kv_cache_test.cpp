@@ -108,7 +108,7 @@ TEST(KvCache, WhatIsWrittenIntoReservedRoomIsWhatAppendAdds) {
     EXPECT_TENSOR_EQ(written.get(0).values, appended.get(0).values);
   }
   EXPECT_ERROR(written.reserve(0, 3, 5, 1), "KvCache::reserve: the layer must hold float32 [1, 3, *, 5] on the CPU");
-  EXPECT_ERROR(written.commit(0, 100), "KvCache::commit: tokens must be in [0, 9], got 100");
+  EXPECT_ERROR(written.commit(0, 100), "KvCache::commit: tokens must be in [0, 0], got 100");
   KvCache two(1);
   append(two, 0, 1);
   EXPECT_ERROR(two.reserve(0, 3, 4, 1), "KvCache::reserve: the layer must hold");
