@@ -30,7 +30,10 @@ class TokenModel {
 };
 
 // Each takes the object "model" of a tokenizer.json and throws Error(file) or Error(unsupported) naming the key.
-std::unique_ptr<TokenModel> make_bpe_model(const JsonObject& model);
+// With `raw_bytes` the pieces are bytes, not their characters in the byte-level alphabet; bpe_takes_bytes tells whether
+// the model can do that.
+std::unique_ptr<TokenModel> make_bpe_model(const JsonObject& model, bool raw_bytes);
+bool bpe_takes_bytes(const JsonObject& model);
 std::unique_ptr<TokenModel> make_word_piece_model(const JsonObject& model);
 std::unique_ptr<TokenModel> make_word_level_model(const JsonObject& model);
 std::unique_ptr<TokenModel> make_unigram_model(const JsonObject& model);  // unigram_json.cpp

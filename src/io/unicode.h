@@ -73,6 +73,12 @@ inline bool has(uint32_t code, Trait trait) {
 inline uint32_t category_bit(uint32_t code) {
   return 1u << (lookup(code) & 31u);
 }
+// \w of the Whitespace pre-tokenizer and of single_word: without the superscripts and fractions of Latin-1 that
+// patterns count, with the two joiners.
+inline bool is_plain_word(uint32_t code) {
+  if (code == 0x200C || code == 0x200D) return true;
+  return has(code, Trait::word) && (code >= 0x100 || code < 0xB2 || code > 0xBE || code == 0xB5 || code == 0xBA);
+}
 inline bool is_space(uint32_t code) {
   return code < 0x80 ? code == ' ' || (code >= 9 && code <= 13) : has(code, Trait::space);
 }
