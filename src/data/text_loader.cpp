@@ -110,7 +110,8 @@ nlohmann::json TextLoader::state() const {
 }
 
 void TextLoader::load_state(const nlohmann::json& state) {
-  for (const auto& [key, value] : this->state().items()) {
+  const auto wanted = this->state();
+  for (const auto& [key, value] : wanted.items()) {
     WINNOW_CHECK(state.is_object() && state.contains(key), "TextLoader: the state must hold the key {}, got {}", key,
                  state.dump());
     if (key == "epoch" || key == "step") {
