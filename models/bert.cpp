@@ -87,7 +87,8 @@ BertImpl::BertImpl(BertConfig c) : config(std::move(c)) {
     transform = register_module("transform", Linear(D, D));
     transform_norm = register_module("transform_norm", Norm(norm));
     if (!config.tie_word_embeddings) {
-      decoder_weight = register_parameter("decoder_weight", at::empty({config.vocab_size, D}));
+      decoder_weight = register_parameter("decoder_weight", at::zeros({config.vocab_size, D}));
+      spare_bias = at::zeros({config.vocab_size});
     }
     decoder_bias = register_parameter("decoder_bias", at::zeros({config.vocab_size}));
   }
@@ -109,7 +110,7 @@ void BertImpl::check_input(const BertInput& input) const {
 }
 
 at::Tensor BertImpl::embed(const BertInput& input) {
-  const auto words = word_embeddings->forward(input.ids);  // [B, L, D]
+  const auto words = at::embedding(word_embeddings->weight, input.ids, config.pad_token_id);  // [B, L, D]
   const auto types = input.type_ids.defined() ? token_type_embeddings->forward(input.type_ids)
                                               : token_type_embeddings->weight.slice(0, 0, 1);
   const auto places = position_rows("Bert", position_embeddings, input.positions, input.ids.size(1));
@@ -168,6 +169,7 @@ std::vector<std::string> BertImpl::labels() const {
 
 WeightMap BertImpl::weight_map() const {
   WeightMap map(kStyles);
+  map.accept_prefix("bert.");  // first: the ignored names below are then known with and without it
   const std::string base = transform || classifier ? "bert." : "";
   map.add(word_embeddings->weight, {base + "embeddings.word_embeddings.weight"});
   map.add(position_embeddings->weight, {base + "embeddings.position_embeddings.weight"});
@@ -182,8 +184,13 @@ WeightMap BertImpl::weight_map() const {
   if (transform) {
     add_linear(map, transform, head + "transform.dense");
     add_norm(map, transform_norm, head + "transform.LayerNorm");
-    map.add(decoder_bias, {head + "bias"});
-    map.tie(head + "decoder.bias", head + "bias");
+    if (spare_bias.defined()) {
+      map.add(decoder_bias, {head + "decoder.bias"});
+      map.add(spare_bias, {head + "bias"}, WeightNeed::optional);
+    } else {
+      map.add(decoder_bias, {head + "bias"});
+      map.tie(head + "decoder.bias", head + "bias");
+    }
     if (decoder_weight.defined()) {
       map.add(decoder_weight, {head + "decoder.weight"});
     } else {
@@ -196,7 +203,6 @@ WeightMap BertImpl::weight_map() const {
   // Published files carry all heads of pre-training, whichever class they name.
   if (!pooler) map.ignore({base + "pooler.dense.weight", base + "pooler.dense.bias"});
   map.ignore({"cls.seq_relationship.weight", "cls.seq_relationship.bias", base + "embeddings.position_ids"});
-  map.accept_prefix("bert.");
   return map;
 }
 
@@ -208,7 +214,9 @@ Makers bert_makers() {
         !weights.has("bert.pooler.dense.weight")) {
       config.head = BertHead::none;
     }
-    return std::make_shared<BertImpl>(std::move(config));
+    auto model = std::make_shared<BertImpl>(std::move(config));
+    if (!weights.has("cls.predictions.decoder.bias")) model->spare_bias.reset();  // older untied files: one bias, in use
+    return model;
   };
   return {{"BertForMaskedLM", make}, {"BertForSequenceClassification", make}, {"BertModel", make}};
 }

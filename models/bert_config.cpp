@@ -73,7 +73,11 @@ BertConfig read_bert_config(const JsonObject& json) {
   c.layer_norm_eps = json.get_or<double>("layer_norm_eps", c.layer_norm_eps);
   WINNOW_CHECK_KIND(c.layer_norm_eps > 0, ErrorKind::file, "{}: layer_norm_eps must be > 0, got {}", json.file(),
                     c.layer_norm_eps);
-  c.pad_token_id = json.get_or<int64_t>("pad_token_id", c.pad_token_id);
+  const bool no_pad = json.value().contains("pad_token_id") && json.value()["pad_token_id"].is_null();
+  c.pad_token_id = no_pad ? -1 : json.get_or<int64_t>("pad_token_id", c.pad_token_id);
+  WINNOW_CHECK_KIND(no_pad || (c.pad_token_id >= 0 && c.pad_token_id < c.vocab_size), ErrorKind::file,
+                    "{}: pad_token_id must be in [0, vocab_size = {}), got {}", json.file(), c.vocab_size,
+                    c.pad_token_id);
   c.tie_word_embeddings = json.get_or<bool>("tie_word_embeddings", c.tie_word_embeddings);
   const auto positions = json.get_or<std::string>("position_embedding_type", "absolute");
   WINNOW_CHECK_KIND(positions == "absolute", ErrorKind::unsupported,
@@ -102,7 +106,7 @@ io::Json to_json(const BertConfig& c) {
                {"type_vocab_size", c.type_vocab_size},
                {"initializer_range", c.initializer_range},
                {"layer_norm_eps", c.layer_norm_eps},
-               {"pad_token_id", c.pad_token_id},
+               {"pad_token_id", c.pad_token_id < 0 ? Json() : Json(c.pad_token_id)},
                {"tie_word_embeddings", c.tie_word_embeddings}};
   if (c.classifier_dropout >= 0) json["classifier_dropout"] = c.classifier_dropout;
   if (c.head == BertHead::classifier) write_classes(json, c.labels, c.problem_type);

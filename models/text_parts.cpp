@@ -6,6 +6,7 @@
 
 #include "winnow/core/error.h"
 #include "winnow/nn/init.h"
+#include "winnow/nn/skip_init.h"
 #include "winnow/tensor/check.h"
 #include "winnow/tensor/generator.h"
 
@@ -37,6 +38,7 @@ AttentionMask keep_mask(const char* what, const at::Tensor& keep, const at::Tens
 }
 
 void init_normal_weights(torch::nn::Module& root, uint64_t seed, double deviation) {
+  if (SkipRandomInit::active()) return;  // all of it is about to be read from a file
   const at::NoGradGuard no_grad;
   const auto generator = make_generator(seed);
   for (auto& item : root.named_parameters()) {

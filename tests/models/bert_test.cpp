@@ -188,6 +188,20 @@ TEST(Bert, TiedHeadAddsItsGradientToTheWordEmbeddings) {
                      own->word_embeddings->weight.grad() + own->decoder_weight.grad(), 1e-12);
 }
 
+TEST(Bert, LookingUpThePadTeachesItNothing) {
+  const auto gradient = [](int64_t pad) {
+    auto config = small();
+    config.pad_token_id = pad;
+    auto model = prepared(config);
+    model->forward({.ids = some_ids()}).pooler_output.sum().backward();
+    return model->word_embeddings->weight.grad();
+  };
+  const auto with = gradient(7), without = gradient(-1);
+  EXPECT_EQ(with[7].abs().max().item<double>(), 0.0);
+  EXPECT_GT(without[7].abs().max().item<double>(), 0.0);
+  EXPECT_TENSOR_EQ(with[5], without[5]);
+}
+
 TEST(Bert, DropoutIsDrawnInTrainingAndFromTheSeed) {
   auto config = small(BertHead::classifier);
   config.seed = 4;
@@ -252,6 +266,8 @@ TEST(Bert, WhatIsNotDoneIsRefusedByName) {
   EXPECT_ERROR_KIND(read("hidden_sise", 3), ErrorKind::unsupported, "did you mean hidden_size?");
   EXPECT_ERROR_KIND(read("num_attention_heads", 7), ErrorKind::file, "num_attention_heads must divide hidden_size");
   EXPECT_ERROR_KIND(read("hidden_dropout_prob", 1.0), ErrorKind::file, "hidden_dropout_prob must be in [0, 1)");
+  EXPECT_ERROR_KIND(read("pad_token_id", 30522), ErrorKind::file, "pad_token_id must be in [0, vocab_size = 30522)");
+  EXPECT_EQ(read("pad_token_id", io::Json()).pad_token_id, -1);
   EXPECT_ERROR_KIND(read("architectures", {"BertForTokenClassification"}), ErrorKind::unsupported,
                     "BertForTokenClassification");
   const auto defaults = read("torch_dtype", "float32");

@@ -98,6 +98,7 @@ struct BertImpl : Pretrained {
   Linear pooler{nullptr}, transform{nullptr}, classifier{nullptr};
   Norm transform_norm{nullptr};
   at::Tensor decoder_weight, decoder_bias;  // [vocab_size, D] if untied, [vocab_size]
+  at::Tensor spare_bias;  // [vocab_size] if untied: cls.predictions.bias, which transformers 5 keeps and does not use
 
  private:
   void check_input(const BertInput& input) const;
