@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "winnow/core/error.h"
+#include "winnow/tensor/blocked_attention.h"
 #include "winnow/tensor/masking.h"
 
 namespace winnow {
@@ -168,6 +169,9 @@ at::Tensor MultiHeadAttentionImpl::attend(const Heads& heads, const AttentionArg
     if (mask.allowed.defined()) {
       attn_mask = attn_mask.masked_fill(mask.allowed.logical_not(), -std::numeric_limits<double>::infinity());
     }
+  }
+  if (!attn_mask.defined() && fits_blocked_attention(q_, k_, v_)) {
+    return blocked_attention(q_, k_, v_, mask.is_causal, *options.scale);
   }
   return at::scaled_dot_product_attention(q_, k_, v_,
                                           attn_mask.defined() ? std::optional<at::Tensor>(attn_mask) : std::nullopt,

@@ -91,6 +91,8 @@ int64_t multiply_adds(const std::string& name, Inputs inputs) {
     const bool backward = name.find("_backward") != std::string::npos;
     return backward ? 5 * attention(in(1), in(2)) : 2 * attention(in(0), in(1));
   }
+  if (name == "winnow::blocked_attention") return 2 * attention(in(0), in(1));
+  if (name == "winnow::blocked_attention_backward") return 5 * attention(in(1), in(2));
   if (name == "winnow::linear_rows") return in(0).numel() * in(1).size(0);
   if (name == "aten::convolution") return convolution(inputs);
   if (name == "aten::convolution_backward") {

@@ -28,6 +28,9 @@ constexpr const char* kSchemas[] = {
     "Tensor)",
     "add_layer_norm_backward(Tensor? grad_sum, Tensor grad_normalized, Tensor sum, Tensor mean, Tensor rstd, "
     "Tensor weight) -> (Tensor, Tensor, Tensor)",
+    "blocked_attention(Tensor q, Tensor k, Tensor v, bool causal, float scale) -> (Tensor, Tensor)",
+    "blocked_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, bool causal, "
+    "float scale) -> (Tensor, Tensor, Tensor)",
     "linear_rows(Tensor x, Tensor weight, Tensor? bias) -> Tensor",
     "selective_scan(Tensor u, Tensor dt, Tensor a, Tensor b, Tensor c, Tensor? d, Tensor? z, Tensor? dt_bias, "
     "Tensor? state, bool boundaries) -> (Tensor, Tensor, Tensor)",
