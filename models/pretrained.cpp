@@ -6,6 +6,7 @@
 
 #include "registry.h"
 #include "winnow/core/text.h"
+#include "winnow/models/gguf.h"
 #include "winnow/nn/linear.h"
 #include "winnow/nn/skip_init.h"
 
@@ -108,6 +109,7 @@ std::shared_ptr<Pretrained> load(const io::JsonObject& config, const io::Checkpo
 }
 
 std::shared_ptr<Pretrained> load(const std::filesystem::path& folder, const LoadOptions& options) {
+  if (io::is_gguf(folder)) return load_gguf(io::GgufFile(folder), options);
   return load(io::JsonObject::read(folder / "config.json"), io::Checkpoint(folder), options);
 }
 

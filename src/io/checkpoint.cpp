@@ -115,6 +115,10 @@ void save_checkpoint(const fs::path& folder, const TensorMap& tensors, const Str
   remove_others(folder, options.stem, written);
 }
 
+Checkpoint::Checkpoint(std::shared_ptr<const SafetensorsFile> file) : name_(file->name()), files_{std::move(file)} {
+  for (const auto& [tensor, entry] : files_[0]->entries()) location_.emplace(tensor, 0);
+}
+
 Checkpoint::Checkpoint(const fs::path& path) : name_(path.string()) {
   const auto file = resolve(path);
   if (!file.string().ends_with(kIndexSuffix)) {

@@ -6,6 +6,7 @@
 #include "json_tokenizer.h"
 #include "tokenizer_files.h"
 #include "winnow/core/error.h"
+#include "winnow/io/gguf_tokenizer.h"
 #include "winnow/io/sentencepiece.h"
 #include "winnow/io/tiktoken.h"
 
@@ -32,6 +33,7 @@ std::optional<fs::path> file_ending(const fs::path& folder, const std::string& e
 
 std::shared_ptr<const Tokenizer> from_file(const fs::path& path) {
   const auto name = path.filename().string();
+  if (is_gguf(path)) return load_gguf_tokenizer(GgufFile(path));
   if (name.ends_with(".model")) return load_sentencepiece(path);
   if (name.ends_with(".tiktoken")) return load_tiktoken(path);
   if (name == "vocab.json" || name == "merges.txt") {

@@ -19,14 +19,14 @@ struct BpeTrainerOptions {
   int64_t min_frequency = 2;  // a pair seen less often is not merged
   std::vector<std::string> special_tokens = {"<|endoftext|>"};  // ids 0.. in this order
   bool add_prefix_space = false;                                // a blank before each text
-  std::size_t max_token_length = 0;                             // in characters of the byte alphabet; 0: unlimited
+  std::size_t max_token_length = 0;                             // tokens stay shorter than so many bytes; 0: any length
 };
 
 // Counts pre-tokens of texts, then learns merges from the counts. Pre-tokens are those of GPT-2's pattern.
 class BpeTrainer {
  public:
-  // Throws Error(argument) if vocab_size has no room for the special tokens and 256 bytes, or a special token is empty
-  // or stands twice.
+  // Throws Error(argument) if vocab_size has no room for the special tokens and 256 bytes, or a special token has fewer
+  // than two characters or stands twice.
   explicit BpeTrainer(BpeTrainerOptions options = {});
 
   // Counts the pre-tokens of one text, which must be UTF-8 (Error(argument)). May be called any number of times.
@@ -41,8 +41,14 @@ class BpeTrainer {
   [[nodiscard]] Json train(const std::function<void(int64_t, int64_t)>& progress = {}) const;
 
  private:
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
+  void count(std::string_view piece);
+
   BpeTrainerOptions options_;
-  std::unordered_map<std::string, int64_t> counts_;  // pre-token (bytes) -> how often
+  std::unordered_map<std::string, int64_t, Hash, std::equal_to<>> counts_;  // pre-token (bytes) -> how often
 };
 
 }  // namespace winnow::io

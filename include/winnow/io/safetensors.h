@@ -84,6 +84,8 @@ class Checkpoint {
   // Throws Error(file): nothing found, pickle, a shard missing, an index that names a tensor its shard lacks, a shard
   // that holds a tensor which the index does not name, one name in two shards, a shard outside the index's folder.
   explicit Checkpoint(const std::filesystem::path& path);
+  // The tensors of one file, which may live in memory.
+  explicit Checkpoint(std::shared_ptr<const SafetensorsFile> file);
 
   [[nodiscard]] const std::string& name() const { return name_; }  // path as given, for messages
   [[nodiscard]] bool has(const std::string& tensor) const { return location_.contains(tensor); }

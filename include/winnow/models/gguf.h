@@ -4,10 +4,12 @@
 #include <ATen/core/ScalarType.h>
 
 #include <filesystem>
+#include <memory>
 
 #include "winnow/io/gguf.h"
 #include "winnow/io/json.h"
 #include "winnow/io/safetensors.h"
+#include "winnow/models/pretrained.h"
 
 namespace winnow::models {
 
@@ -20,6 +22,9 @@ io::Json gguf_config(const io::GgufFile& file);
 // they are kept), rows of q and k of "llama" in the order of rotate-half RoPE again. Each tensor of the file must be
 // one that the model has: another is an Error(file).
 io::TensorMap gguf_weights(const io::GgufFile& file);
+
+// The network, as load() of the converted folder gives it. models::load("x.gguf") calls this.
+std::shared_ptr<Pretrained> load_gguf(const io::GgufFile& file, const LoadOptions& options = {});
 
 // config.json, generation_config.json, model.safetensors, tokenizer.json, tokenizer_config.json (with the chat
 // template) in `folder`, which is made if missing. `dtype`: the weights are written in it; undefined keeps theirs.
