@@ -82,6 +82,7 @@ AddedTokens::AddedTokens(const Json& json, const std::string& file, const TokenM
     AlignedText content(token.content, 0, /*track=*/false);
     if (token.normalized && normalizer != nullptr) normalizer->apply(content);
     (token.normalized ? normalized_ : raw_).add(content.text, tokens_.size());
+    token.spelling = content.text;
     largest_id_ = std::max(largest_id_, token.id);
     tokens_.push_back(std::move(token));
   }

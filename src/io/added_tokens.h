@@ -20,6 +20,7 @@ namespace winnow::io {
 struct AddedToken {
   int64_t id = 0;
   std::string content{};
+  std::string spelling{};               // as it is decoded: what is looked for
   bool special = false;                 // left out when special tokens are skipped
   bool normalized = false;              // looked for in the normalised text, as what its content normalises to
   bool single_word = false;             // only where no word character stands beside it

@@ -242,7 +242,7 @@ std::optional<int64_t> JsonTokenizer::token_id(std::string_view token) const {
 
 bool JsonTokenizer::find_token(int64_t id, std::string_view& text) const {
   if (const auto* added = added_->find(id)) {
-    text = added->content;
+    text = added->spelling;
     return true;
   }
   text = model_->token(id);

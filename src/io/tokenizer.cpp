@@ -54,6 +54,11 @@ void truncate(Encoding& first, Encoding* second, const Truncation& truncation, i
   const auto most = truncation.max_length - added;
   const auto total = size_of(first) + (second == nullptr ? 0 : size_of(*second));
   if (total <= most) return;
+  if (most == 0) {
+    truncate(first, 0, truncation.from_left);
+    if (second != nullptr) truncate(*second, 0, truncation.from_left);
+    return;
+  }
   if (truncation.strategy == Strategy::longest_first) {
     if (second == nullptr) return truncate(first, most, truncation.from_left);
     const auto [a, b] = longest_first(size_of(first), size_of(*second), most);

@@ -1,0 +1,48 @@
+"""The peer of tokenizer_bench: the tokenizers library of Hugging Face encodes the same texts with the same tokenizer.json.
+
+Usage: hf_tokenizers.py TOKENIZER_JSON TEXTS THREADS     TEXTS: a JSON list of texts
+
+Speaks the protocol of benchmarks/peer.h: one call is one pass over all texts by encode_batch_fast, which keeps no offsets;
+"save FILE" writes the ids of all texts, one after the other, as int64. The number of threads is fixed at the start.
+"""
+import array
+import json
+import os
+import sys
+import time
+
+
+def serve(file, texts, threads):
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(file)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    with open(texts) as f:
+        texts = json.load(f)
+    tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        words = line.split()
+        if words[0] == "threads":
+            print("ok", flush=True)
+        elif words[0] == "save":
+            ids = array.array("q")
+            for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+                ids.extend(encoding.ids)
+            with open(words[1], "wb") as f:
+                ids.tofile(f)
+            print("ok", flush=True)
+        elif words[0] == "run":
+            start = time.perf_counter()
+            for _ in range(int(words[1])):
+                tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            print(repr(time.perf_counter() - start), flush=True)
+        else:
+            print("unknown", flush=True)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
