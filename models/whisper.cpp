@@ -129,7 +129,6 @@ LmOutput WhisperImpl::run(const LmInput& input) {
   LmOutput out;
   const auto L = call.ids.size(1);
   auto x = decoder->embed->forward(call.ids).to(decoder->norm->weight.scalar_type());  // [B, L, D]
-  if (config.scale_embedding) x = x * std::sqrt(static_cast<double>(config.d_model));
   x = x + (input.positions.defined() ? position_rows("Whisper", decoder->positions, input.positions, L)
                                      : decoder->positions->forward(L, call.past));
   if (decoder->drop) x = decoder->drop->forward(x);

@@ -6,6 +6,7 @@
 
 #include "winnow/core/error.h"
 #include "winnow/nn/init.h"
+#include "winnow/nn/skip_init.h"
 #include "winnow/tensor/check.h"
 #include "winnow/tensor/generator.h"
 #include "winnow/tensor/selective_scan.h"
@@ -41,7 +42,7 @@ void MambaMixerImpl::reset() {
   if (o.conv_bias) conv_bias = register_parameter("conv_bias", at::empty({o.inner}));
   a_log = register_parameter("a_log", at::empty({o.inner, o.states}));
   d = register_parameter("d", at::empty({o.inner}));
-  init_weights(make_generator(0));
+  if (!SkipRandomInit::active()) init_weights(make_generator(0));
 }
 
 void MambaMixerImpl::init_weights(at::Generator generator) {

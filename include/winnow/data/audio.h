@@ -13,9 +13,9 @@
 namespace winnow::data {
 
 // samples [..., frames] at one rate -> [..., ceil(frames * to / from)] at another: a polyphase filter of
-// Kaiser-windowed sincs (64 zero crossings on each side at the lower rate, stop band under -120 dB, pass band to 0.93
-// of the lower Nyquist frequency); zeros before and after. Output sample i stands at time i / to. Equal rates give the
-// samples themselves. float32 or float64, on the CPU. Throws winnow::Error for a rate outside [1, 10^7] or a ratio
+// Kaiser-windowed sincs (64 zero crossings on each side at the lower rate; flat to 0.87 of the lower Nyquist frequency,
+// under -110 dB from it on); zeros before and after. Output sample i stands at time i / to. Equal rates give the
+// samples themselves. float32 or float64, differentiable. Throws winnow::Error for a rate outside [1, 10^7] or a ratio
 // whose filter would pass 2^24 taps (two large rates without a common factor).
 at::Tensor resample_audio(const at::Tensor& samples, int64_t from, int64_t to);
 

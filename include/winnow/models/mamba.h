@@ -82,6 +82,7 @@ struct MambaImpl : Pretrained, LanguageModel {
   [[nodiscard]] std::string architecture() const override { return "MambaForCausalLM"; }
   [[nodiscard]] io::Json config_json() const override { return to_json(config); }
   [[nodiscard]] WeightMap weight_map() const override;
+  [[nodiscard]] std::vector<at::Tensor> half_tables() const override { return {embed->weight}; }
 
   MambaConfig config;
   LearnedPositions embed{nullptr};

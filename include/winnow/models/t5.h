@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "winnow/attention/language_model.h"
 #include "winnow/attention/transformer_block.h"
@@ -74,6 +75,7 @@ struct T5Impl : Pretrained, EncoderDecoder {
   [[nodiscard]] std::string architecture() const override;
   [[nodiscard]] io::Json config_json() const override { return to_json(config); }
   [[nodiscard]] WeightMap weight_map() const override;
+  [[nodiscard]] std::vector<at::Tensor> half_tables() const override { return {embed->weight}; }
 
   T5Config config;
   LearnedPositions embed{nullptr};

@@ -34,7 +34,7 @@ struct WhisperConfig {
   int64_t max_source_positions = 1500;  // of the encoder's output; its input has twice as many columns
   int64_t max_target_positions = 448;
   std::string activation_function = "gelu";
-  bool scale_embedding = false;  // token embeddings times sqrt(d_model)
+  bool scale_embedding = false;  // kept for saving: transformers reads it and scales nothing, so nothing is scaled here
   double dropout = 0.0;          // in training: of embeddings and residual branches
   double attention_dropout = 0.0;
   double activation_dropout = 0.0;
@@ -89,6 +89,7 @@ struct WhisperImpl : Pretrained, EncoderDecoder {
   [[nodiscard]] std::string architecture() const override { return "WhisperForConditionalGeneration"; }
   [[nodiscard]] io::Json config_json() const override { return to_json(config); }
   [[nodiscard]] WeightMap weight_map() const override;
+  [[nodiscard]] std::vector<at::Tensor> half_tables() const override { return {decoder->embed->weight}; }
 
   WhisperConfig config;
   WhisperEncoder encoder{nullptr};
