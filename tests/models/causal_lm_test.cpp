@@ -41,6 +41,7 @@ TEST_P(CausalLMTest, DecodingTokenByTokenGivesTheLogitsOfOneForward) {
 
 TEST_P(CausalLMTest, ThePlanAndTheModulesDecodeAlike) {
   auto model = small_lm(GetParam());
+  EXPECT_EQ(DecodePlan::obstacle(model->decode_stack()), "");
   const auto ids = random_ids(1, 12);
   const auto by_plan = model->make_state(1, 16), by_modules = model->make_state(1, 16);
   const auto prompt = ids.slice(1, 0, 8).contiguous(), next = ids.slice(1, 8).contiguous();
@@ -235,7 +236,7 @@ TEST(CausalLM, TheAuxiliaryLossJoinsTheLossWhereItIsAskedFor) {
 TEST(CausalLM, SaysWhatIsWrongWithItsInput) {
   auto model = small_lm("LlamaForCausalLM");
   const auto ids = random_ids(2, 6);
-  EXPECT_ERROR(model->run({}), "CausalLM: ids must be defined");
+  EXPECT_ERROR(model->run({}), "CausalLM: ids must be a tensor, got none");
   EXPECT_ERROR(model->run({.ids = ids.to(at::kInt)}), "CausalLM: ids must");
   EXPECT_ERROR(model->run({.ids = ids[0]}), "CausalLM: ids must have 2 dimensions");
   EXPECT_ERROR(model->run({.ids = at::zeros({1, 0}, at::kLong)}), "CausalLM: ids must hold at least one token");

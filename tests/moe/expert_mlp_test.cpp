@@ -19,7 +19,7 @@ at::Tensor by_loops(ExpertMlp& mlp, const at::Tensor& x) {
   auto out = at::zeros_like(tokens);
   for (int64_t n = 0; n < tokens.size(0); ++n) {
     for (int64_t j = 0; j < routing.experts.size(1); ++j) {
-      auto& expert = mlp.experts[routing.experts[n][j].item<size_t>()];
+      auto& expert = mlp.experts[static_cast<size_t>(routing.experts[n][j].item<int64_t>())];
       out[n] += routing.weights[n][j] * expert->forward(tokens[n]);
     }
   }

@@ -106,7 +106,8 @@ double balance_by_loops(const std::vector<Routing>& layers, const std::vector<bo
       for (int64_t e = 0; e < experts; ++e) {
         mass[static_cast<size_t>(e)] += std::exp(layer.logits[n][e].item<double>()) / sum;
       }
-      for (int64_t j = 0; j < layer.experts.size(1); ++j) chosen[layer.experts[n][j].item<size_t>()] += 1;
+      for (int64_t j = 0; j < layer.experts.size(1); ++j)
+        chosen[static_cast<size_t>(layer.experts[n][j].item<int64_t>())] += 1;
     }
   }
   double loss = 0;
