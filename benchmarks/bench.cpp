@@ -189,6 +189,7 @@ int run(const std::string& name, int argc, char** argv, const std::function<void
                          .summary = "Measures ratios side by side in one run; one thread decides.",
                          .arguments = {{"--json", &json_file, "also write the figures to this file"},
                                        {"--smoke", &report.smoke_, "one round of each, to see that it works"},
+                                       {"--only", &report.only_, "only the parts whose name holds this text"},
                                        {"--one-thread", &report.one_thread_, "leave out the figures of two threads"}}};
   return run_program(argc, argv, info, [&](Config&) {
     at::set_num_threads(1);

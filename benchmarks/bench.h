@@ -55,6 +55,8 @@ class Report {
   double time_ms(const std::function<void()>& work, int64_t rounds = 15, double min_seconds = 0.02);
   // True in a smoke run (--smoke): one round, to see that everything works.
   [[nodiscard]] bool smoke() const { return smoke_; }
+  // Whether --only leaves a part of this name in: asked by programs with parts that take long.
+  [[nodiscard]] bool wants(const std::string& part) const { return part.find(only_) != std::string::npos; }
 
  private:
   friend int run(const std::string&, int, char**, const std::function<void(Report&)>&);
@@ -62,6 +64,7 @@ class Report {
                      int64_t threads);
   bool smoke_ = false;
   bool one_thread_ = false;
+  std::string only_;
   std::vector<Comparison> comparisons_;
   std::vector<std::pair<std::string, double>> notes_;
 };
