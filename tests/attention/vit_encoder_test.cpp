@@ -166,5 +166,61 @@ TEST(VitEncoder, WrongArgumentsAreNamed) {
   EXPECT_ERROR(encoder->encode(at::zeros({1, 4, 8})), "VitEncoder: tokens must");
 }
 
+VitEncoderOptions small_clips() {
+  auto options = small();
+  options.frames = 6;
+  options.tubelet = 3;
+  options.class_token = false;
+  options.positions = PositionTable::sincos_line;
+  return options;
+}
+
+TEST(VitEncoder, AClipIsCutIntoCubesTimeSlowest) {
+  VitEncoder encoder(small_clips());
+  EXPECT_EQ(encoder->patches(), 2 * 2 * 3);
+  EXPECT_TENSOR_EQ(encoder->pos_embed[0], sincos_1d_pos_embed(16, 12, SincosLayout::interleaved));
+  const at::NoGradGuard no_grad;
+  const auto clip = at::randn({2, 2, 6, 8, 12}, make_generator(0));
+  const auto tokens = encoder->patch_tokens(clip);
+  // Token 1 * 6 + 1 * 3 + 2: frames 3 to 5, rows 4 to 7, columns 8 to 11.
+  const auto cube = clip.slice(2, 3).slice(3, 4).slice(4, 8).flatten(1);
+  const auto& proj = encoder->patch_embed->proj;
+  EXPECT_TENSOR_NEAR(tokens.select(1, 11), at::mm(cube, proj->weight.flatten(1).t()) + proj->bias, 1e-5);
+  const auto ids = at::tensor({11, 0, 5, 5, 3, 2}, at::kLong).view({2, 3});
+  const auto embedded = encoder->embed(clip);
+  EXPECT_TENSOR_NEAR(encoder->embed_kept(clip, ids),
+                     at::stack({embedded[0].index_select(0, ids[0]), embedded[1].index_select(0, ids[1])}), 1e-5);
+}
+
+TEST(VitEncoder, ClipsOfAnotherLengthAreTold) {
+  VitEncoder encoder(small_clips());
+  EXPECT_ERROR(encoder->forward(at::zeros({1, 2, 3, 8, 12})), "VitEncoder: images must have 6 frames, got 3");
+  EXPECT_ERROR(encoder->forward(at::zeros({1, 2, 8, 12})), "VitEncoder: images must");
+  EXPECT_ERROR(encoder->embed(at::zeros({1, 2, 6, 8, 12}), true), "interpolate must be off for clips");
+  auto options = small_clips();
+  options.tubelet = 4;
+  EXPECT_ERROR(VitEncoder{options}, "VitEncoder: frames must be a multiple of tubelet = 4, got 6");
+  options = small_clips();
+  options.positions = PositionTable::sincos;
+  EXPECT_ERROR(VitEncoder{options}, "VitEncoder: frames must be 0 for a 2-D sine-cosine table, got 6");
+}
+
+TEST(VitEncoder, ANormMayStandInFrontOfTheBlocksAndBiasesMayBeLeftOut) {
+  auto options = small();
+  options.input_norm = true;
+  options.patch_bias = false;
+  options.key_bias = false;
+  VitEncoder encoder(options);
+  EXPECT_FALSE(encoder->patch_embed->proj->bias.defined());
+  EXPECT_FALSE(encoder->blocks[0]->attn->qkv->bias.defined());
+  EXPECT_EQ(encoder->blocks[0]->attn->q_bias.numel(), 16);
+  std::vector<at::Tensor> states;
+  const auto images = pictures(2);
+  encoder->encode(encoder->embed(images), &states);
+  const auto prefix = (encoder->cls_token + encoder->pos_embed.slice(1, 0, 1)).expand({2, 1, 16});
+  const auto x = at::cat({prefix, encoder->embed(images)}, 1);
+  EXPECT_TENSOR_NEAR(states.front(), at::layer_norm(x, {16}, {}, {}, options.eps), 1e-6);
+}
+
 }  // namespace
 }  // namespace winnow

@@ -164,6 +164,22 @@ TEST(EncoderFolders, FoldersWithInputAndOutputReproduceThemselves) {
   }
 }
 
+// Weights of linear layers kept in half precision compute as the rounded weights would in float32.
+TEST(EncoderFolders, LinearWeightsMayBeKeptInHalfPrecision) {
+  const TemporaryFolder root;
+  const at::NoGradGuard no_grad;
+  for (const auto& model : small_networks()) {
+    SCOPED_TRACE(model->architecture());
+    save(*model, root.path());
+    const auto half = load(root.path(), {.storage = WeightStorage::bfloat16});
+    for (auto& module : model->modules()) {
+      if (auto* linear = module->as<LinearImpl>()) linear->weight.copy_(linear->weight.to(at::kBFloat16));
+    }
+    const auto in = inputs_for(*model);
+    EXPECT_TENSOR_NEAR(output_of(*half, in), output_of(*model, in), 2e-4);
+  }
+}
+
 TEST(EncoderFoldersGolden, WhatIsSavedIsThePublishedFile) {
   for (const auto* architecture : {"BertForMaskedLM", "BertModel", "CLIPModel", "VideoMAEForPreTraining"}) {
     winnow::testing::golden::for_each_hf(architecture, [](const testing::HfCase& c) {
