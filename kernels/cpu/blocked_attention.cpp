@@ -18,7 +18,7 @@
 #define WINNOW_BLOCKED_ATTENTION_SIZES
 namespace winnow::kernels {
 constexpr int64_t kPad = 32;         // two vectors of the widest target
-constexpr int64_t kQueryBlock = 32;  // queries that share a pass over the keys
+constexpr int64_t kQueryBlock = 24;  // queries that share a pass over the keys, a multiple of the tile
 inline int64_t padded(int64_t n) {
   return (n + kPad - 1) / kPad * kPad;
 }
