@@ -212,7 +212,9 @@ at::Tensor CausalLMImpl::decode(const LmInput& in) const {
   if (!asks_for_decoding(in) || is_training() || hooks_active()) return {};
   auto* state = dynamic_cast<PlannedState*>(in.state);
   if (state == nullptr || state->cache.layers() != static_cast<int64_t>(config.layers.size())) return {};
-  if (!state->planned || (state->plan && !state->plan->current())) {
+  const bool outdated =
+      state->plan && (!state->plan->current() || state->plan->stack().head.ptr() != head.ptr());  // or another model's
+  if (!state->planned || outdated) {
     auto stack = decode_stack();
     const bool possible = norm->weight.is_cpu() && DecodePlan::obstacle(stack).empty();
     state->plan = possible ? std::make_unique<DecodePlan>(std::move(stack)) : nullptr;
