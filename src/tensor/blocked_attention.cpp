@@ -24,7 +24,8 @@ using ForwardSignature = Pair(const at::Tensor&, const at::Tensor&, const at::Te
 using BackwardSignature = Triple(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                  const at::Tensor&, const at::Tensor&, bool, double);
 
-constexpr int64_t kMostTokens = 1024, kMostWidth = 128;
+// Beyond, the keys and values of a head leave the cache between two blocks of queries, and nothing is won.
+constexpr int64_t kMostElements = 32768, kMostWidth = 128;
 
 void check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   check_dtype("blocked_attention: q", q, at::kFloat);
@@ -163,8 +164,8 @@ bool fits_blocked_attention(const at::Tensor& q, const at::Tensor& k, const at::
     return x.is_cpu() && x.scalar_type() == at::kFloat && x.dim() == 4 && x.stride(3) == 1;
   };
   return fits(q) && fits(k) && fits(v) && q.size(2) == k.size(2) && v.sizes() == k.sizes() && q.size(3) == k.size(3) &&
-         q.size(2) >= 2 && q.size(2) <= kMostTokens && q.size(3) >= 1 && q.size(3) <= kMostWidth && k.size(1) >= 1 &&
-         q.size(1) % k.size(1) == 0;
+         q.size(2) >= 2 && q.size(2) * q.size(3) <= kMostElements && q.size(3) >= 1 && q.size(3) <= kMostWidth &&
+         k.size(1) >= 1 && q.size(1) % k.size(1) == 0;
 }
 
 at::Tensor blocked_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal, double scale) {

@@ -5,7 +5,7 @@
 namespace winnow {
 
 // Whether blocked_attention takes these and is the faster way: float32 on the CPU, queries and keys of one sequence
-// (equal lengths, at most 1024 tokens), heads of at most 128 elements that are dense. It looks at types and sizes only.
+// (equal lengths), heads of at most 128 dense elements and 32768 over all tokens. It looks at types and sizes only.
 bool fits_blocked_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 // Scaled dot-product attention softmax(scale q k^T) v of whole sequences, all tokens or causal, with gradients: for
