@@ -59,6 +59,10 @@ Json in_both_styles(Json json, const CausalLMFamily& family) {
   json["architectures"] = Json::array({family.architecture});
   json["model_type"] = family.model_type;
   json.erase("transformers_version");
+  // Some readers take a null for a value. Where the default is none, nothing is written.
+  for (const auto& [key, value] : family.defaults.items()) {
+    if (value.is_null() && json[key].is_null()) json.erase(key);
+  }
   for (const auto& [alias, key] : family.aliases) json[alias] = json.at(key);
   if (!json.contains("rope_theta") && !json.contains("rotary_emb_base")) return json;
   auto rope = json["rope_parameters"].is_object() ? json["rope_parameters"] : json["rope_scaling"];
