@@ -227,7 +227,8 @@ void SentencePieceTokenizer::encode_text(std::string_view text, const EncodeOpti
 
 Encoding SentencePieceTokenizer::add_template(Encoding first, std::optional<Encoding> second,
                                               const EncodeOptions& options) const {
-  const bool bos = ends_.bos && special_ids_.bos, eos = ends_.eos && special_ids_.eos;
+  const bool wanted = options.add_special_tokens;
+  const bool bos = wanted && ends_.bos && special_ids_.bos, eos = wanted && ends_.eos && special_ids_.eos;
   Encoding result;
   const auto add_special = [&](int64_t id, int64_t type) {
     result.ids.push_back(id);

@@ -103,7 +103,7 @@ TEST(SentencePiece, WhatIsWrongIsNamed) {
   };
   refused("", "x.model: not a SentencePiece model: it has no pieces");
   refused("\x0a\x7f", "x.model: not a SentencePiece model, or damaged: the file has a length past its end");
-  refused("\x0a\x00", "piece 0 has 0 bytes");
+  refused(std::string_view("\x0a\x00", 2), "piece 0 has 0 bytes");
   refused(std::string_view("\x0a\x03\x0a\x01\x61", 5), "a model must have one unknown piece, this one has 0");
   refused("\x0a\x03\x0a\x01\x61\x0a\x03\x0a\x01\x61", "the piece a stands twice");
   refused("\x0a\x05\x0a\x01\x61\x18\x09", "a piece has a type that does not exist");
