@@ -5,6 +5,7 @@
 #include <set>
 
 #include "small_language_models.h"
+#include "support/devices.h"
 #include "support/error.h"
 #include "support/tensor_near.h"
 #include "winnow/core/error.h"
@@ -155,6 +156,28 @@ TEST_P(CausalLMTest, ACopyOfTheHeadIsTheEmbeddingOnlyWhereTied) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, CausalLMTest, ::testing::ValuesIn(causal_lm_architectures()),
+                         [](const auto& info) { return info.param; });
+
+class CausalLMCudaTest : public CausalLMTest {};
+
+TEST_P(CausalLMCudaTest, ReadsAndDecodesAsOnTheCpu) {
+  if (!testing::cuda_usable()) GTEST_SKIP() << "no CUDA here";
+  auto model = small_lm(GetParam());
+  const auto ids = random_ids(2, 12);
+  auto keep = at::ones({2, 12}, at::kLong);
+  keep[1].slice(0, 0, 4).zero_();
+  const auto whole = model->run({.ids = ids, .keep = keep}).logits.detach();
+  model->to(at::kCUDA);
+  const auto device_ids = ids.cuda(), device_keep = keep.cuda();
+  const auto kept = keep.unsqueeze(2);
+  EXPECT_TENSOR_NEAR(model->run({.ids = device_ids, .keep = device_keep}).logits.cpu() * kept, whole * kept, 1e-4);
+  const auto state = model->make_state(2, 12);
+  model->run({.ids = device_ids.slice(1, 0, 11), .keep = device_keep.slice(1, 0, 11), .state = state.get()});
+  const auto last = model->run({.ids = device_ids.slice(1, 11), .keep = device_keep, .state = state.get()}).logits;
+  EXPECT_TENSOR_NEAR(last.cpu().select(1, 0), whole.select(1, 11), 1e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, CausalLMCudaTest, ::testing::ValuesIn(causal_lm_architectures()),
                          [](const auto& info) { return info.param; });
 
 TEST(CausalLM, ATreeOfDraftsIsReadAsEachOfItsPaths) {
