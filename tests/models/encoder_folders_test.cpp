@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "hf_golden.h"
+#include "support/devices.h"
 #include "support/error.h"
 #include "support/golden.h"
 #include "support/temporary_folder.h"
@@ -205,6 +206,18 @@ TEST(EncoderFoldersGolden, WhatIsSavedIsThePublishedFile) {
         }
       }
     });
+  }
+}
+
+TEST(EncoderCuda, EveryNetworkComputesTheSameOnTheGpu) {
+  if (!winnow::testing::cuda_usable()) GTEST_SKIP() << "no GPU";
+  for (const auto& model : small_networks()) {
+    SCOPED_TRACE(model->architecture());
+    auto in = inputs_for(*model);
+    const auto wanted = output_of(*model, in);
+    for (auto& [name, tensor] : in) tensor = tensor.to(at::kCUDA);
+    model->to(at::kCUDA);
+    EXPECT_TENSOR_NEAR(output_of(*model, in).to(at::kCPU), wanted, 1e-4 * wanted.abs().max().item<double>());
   }
 }
 
