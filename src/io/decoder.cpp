@@ -43,6 +43,12 @@ std::string clean_up(std::string text) {
                                                                               {" 's", "'s"},
                                                                               {" 've", "'ve"},
                                                                               {" 're", "'re"}});
+  const auto may_match = [&](size_t blank) {
+    return blank + 1 < text.size() && std::string_view(".?!,'nd").find(text[blank + 1]) != std::string_view::npos;
+  };
+  auto blank = text.find(' ');
+  while (blank != std::string::npos && !may_match(blank)) blank = text.find(' ', blank + 1);
+  if (blank == std::string::npos) return text;
   for (const auto& [from, to] : kRules) text = replaced(std::move(text), from, to);
   return text;
 }

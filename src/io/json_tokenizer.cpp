@@ -80,24 +80,26 @@ struct JsonTokenizer::Emitter {
     const auto last = static_cast<uint32_t>(piece.text.size());
     begin = std::min(begin, last - 1);
     end = std::clamp(end, begin + 1, last);
-    add(id, {piece.from[begin].first, piece.from[end - 1].second}, tokenizer.model_->token(id));
+    add(id, {piece.from[begin].first, piece.from[end - 1].second},
+        trims() ? tokenizer.model_->token(id) : std::string_view());
   }
+  [[nodiscard]] bool trims() const { return !tokenizer.post_processor_->trims().empty(); }
 
   void operator()(const Piece& piece) {
     if (!WordCache::fits(piece.text)) {
       run_model(piece);
       return;
     }
-    auto& slot = cache.slot(piece.text);
-    if (!WordCache::holds(slot, tokenizer.cache_owner_, piece.text)) {
+    const auto* slot = cache.find(tokenizer.cache_owner_, piece.text);
+    if (slot == nullptr) {
       run_model(piece);
-      WordCache::keep(slot, tokenizer.cache_owner_, piece.text, scratch.data(), scratch.size());
+      cache.keep(tokenizer.cache_owner_, piece.text, scratch.data(), scratch.size());
       return;
     }
     uint32_t begin = 0;
-    for (size_t i = 0; i < slot.count; ++i) {
-      add(slot.ids[i], piece, begin, slot.ends[i]);
-      begin = slot.ends[i];
+    for (size_t i = 0; i < slot->count; ++i) {
+      add(slot->ids[i], piece, begin, slot->ends[i]);
+      begin = slot->ends[i];
     }
   }
 

@@ -13,7 +13,8 @@
 
 namespace winnow::io {
 
-// One table a thread, shared by all tokenizers: a piece has one slot, and the latest stays. 1 MiB.
+// One table a thread, shared by all tokenizers: a piece has two slots, and
+// the latest two stay. 1 MiB.
 class WordCache {
  public:
   static WordCache& of_this_thread();
@@ -31,16 +32,21 @@ class WordCache {
   static_assert(sizeof(Slot) == 64);
 
   static bool fits(std::string_view piece) { return piece.size() <= Slot::kKey; }
-  Slot& slot(std::string_view piece) { return slots_[hash_bytes(piece) % kSlots]; }
+  // The slot that holds the piece, or null.
+  [[nodiscard]] const Slot* find(uint32_t owner, std::string_view piece) const {
+    const auto* pair = &slots_[pair_of(piece)];
+    return holds(pair[0], owner, piece) ? pair : holds(pair[1], owner, piece) ? pair + 1 : nullptr;
+  }
+  // Keeps the tokens of a piece where they fit.
+  void keep(uint32_t owner, std::string_view piece, const ModelToken* tokens, size_t count);
+
+ private:
+  static constexpr size_t kSlots = 1 << 14;
+  static size_t pair_of(std::string_view piece) { return 2 * (hash_bytes(piece) % (kSlots / 2)); }
   static bool holds(const Slot& slot, uint32_t owner, std::string_view piece) {
     return slot.owner == owner && slot.length == piece.size() &&
            std::memcmp(slot.key.data(), piece.data(), piece.size()) == 0;
   }
-  // Keeps the tokens of a piece where they fit.
-  static void keep(Slot& slot, uint32_t owner, std::string_view piece, const ModelToken* tokens, size_t count);
-
- private:
-  static constexpr size_t kSlots = 1 << 14;
   std::vector<Slot> slots_ = std::vector<Slot>(kSlots);
 };
 
