@@ -93,8 +93,9 @@ CausalLMFamily gpt2_family() {
                        {"tie_word_embeddings", true},
                        {"vocab_size", 50257}},
           // n_ctx repeats n_positions; the upcast concerns half precision only; the rest belongs to other heads.
-          .passed_over = {"n_ctx", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout",
-                          "summary_proj_to_labels", "summary_type", "summary_use_proj"},
+          .passed_over = {"_num_labels", "n_ctx", "n_special", "predict_special_tokens", "reorder_and_upcast_attn",
+                          "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type",
+                          "summary_use_proj"},
           .describe = describe,
           .weights = weights};
 }

@@ -78,30 +78,32 @@ WeightMap weights(const CausalLMImpl& model) {
 }  // namespace
 
 CausalLMFamily gpt_neox_family() {
-  return {.architecture = "GPTNeoXForCausalLM",
-          .model_type = "gpt_neox",
-          .defaults = {{"attention_bias", true},
-                       {"attention_dropout", 0.0},
-                       {"hidden_act", "gelu"},
-                       {"hidden_dropout", 0.0},
-                       {"hidden_size", 6144},
-                       {"initializer_range", 0.02},
-                       {"intermediate_size", 24576},
-                       {"layer_norm_eps", 1e-5},
-                       {"max_position_embeddings", 2048},
-                       {"num_attention_heads", 64},
-                       {"num_hidden_layers", 44},
-                       {"rope_parameters", Json()},
-                       {"rope_scaling", Json()},
-                       {"rotary_emb_base", 10000.0},
-                       {"rotary_pct", 0.25},
-                       {"tie_word_embeddings", false},
-                       {"use_parallel_residual", true},
-                       {"vocab_size", 50432}},
-          // Some files repeat rotary_emb_base and rotary_pct under these names.
-          .passed_over = {"classifier_dropout", "partial_rotary_factor", "rope_theta"},
-          .describe = describe,
-          .weights = weights};
+  return {
+      .architecture = "GPTNeoXForCausalLM",
+      .model_type = "gpt_neox",
+      .defaults = {{"attention_bias", true},
+                   {"attention_dropout", 0.0},
+                   {"hidden_act", "gelu"},
+                   {"hidden_dropout", 0.0},
+                   {"hidden_size", 6144},
+                   {"initializer_range", 0.02},
+                   {"intermediate_size", 24576},
+                   {"layer_norm_eps", 1e-5},
+                   {"max_position_embeddings", 2048},
+                   {"num_attention_heads", 64},
+                   {"num_hidden_layers", 44},
+                   {"rope_parameters", Json()},
+                   {"rope_scaling", Json()},
+                   {"rotary_emb_base", 10000.0},
+                   {"rotary_pct", 0.25},
+                   {"tie_word_embeddings", false},
+                   {"use_parallel_residual", true},
+                   {"vocab_size", 50432}},
+      // transformers reads neither of the first two; some files repeat rotary_emb_base and rotary_pct as the last two.
+      .passed_over = {"attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout",
+                      "partial_rotary_factor", "rope_theta"},
+      .describe = describe,
+      .weights = weights};
 }
 
 }  // namespace winnow::models

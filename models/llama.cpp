@@ -49,7 +49,8 @@ CausalLMFamily llama_family() {
                        {"tie_word_embeddings", false},
                        {"vocab_size", 32000}},
           // pretraining_tp cuts products into pieces of the same sum; the others are notes of conversion tools.
-          .passed_over = {"is_llama_config", "pretraining_tp", "rope_interleaved", "transformers.js_config"},
+          .passed_over = {"is_llama_config", "max_sequence_length", "pretraining_tp", "rope_interleaved",
+                          "transformers.js_config"},
           .describe = describe,
           .weights = weights};
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "causal_lm_family.h"
+#include "winnow/core/error.h"
 
 namespace winnow::models {
 namespace {
@@ -17,6 +18,8 @@ void set_windows(const JsonObject& json, CausalLMConfig& c) {
 
 void describe_qwen2(const JsonObject& json, CausalLMConfig& c) {
   describe_llama_like(json, c);
+  WINNOW_CHECK_KIND(!json.get_or<bool>("use_mrope", false), ErrorKind::unsupported,
+                    "{}: use_mrope = true is not supported", json.file());
   for (auto& layer : c.layers) layer.block.attention.qkv_bias = QkvBias::all;
   set_windows(json, c);
 }
@@ -89,6 +92,7 @@ CausalLMFamily qwen2_family() {
   return {.architecture = "Qwen2ForCausalLM",
           .model_type = "qwen2",
           .defaults = with(common_defaults(), {{"layer_types", Json()}, {"max_window_layers", 28}}),
+          .passed_over = {"use_mrope"},
           .describe = describe_qwen2,
           .weights = weights};
 }

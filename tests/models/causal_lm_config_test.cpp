@@ -135,6 +135,20 @@ TEST(CausalLMConfig, KeysThatChangeNothingArePassedOver) {
                        {{"n_ctx", 40}, {"summary_type", "cls_index"}, {"task_specific_params", Json::object()}}));
 }
 
+// The keys of well-known published files, with small sizes.
+TEST(CausalLMConfig, KeysOfWellKnownFilesAreRead) {
+  EXPECT_NO_THROW(read("GPT2LMHeadModel", {{"_num_labels", 1}, {"n_special", 0}, {"predict_special_tokens", true}}));
+  const auto neox = read("GPTNeoXForCausalLM", {{"attention_probs_dropout_prob", 0},
+                                                {"hidden_dropout_prob", 0},
+                                                {"hidden_act", "gelu_fast"},
+                                                {"rotary_emb_base", 10000}});
+  EXPECT_EQ(neox.layers[0].block.mlp.activation, Activation::gelu_new);
+  EXPECT_NO_THROW(read("Qwen2ForCausalLM", {{"use_mrope", false}}));
+  EXPECT_ERROR_KIND(read("Qwen2ForCausalLM", {{"use_mrope", true}}), ErrorKind::unsupported, "use_mrope = true");
+  EXPECT_NO_THROW(read("LlamaForCausalLM", {{"max_sequence_length", 40}, {"rope_interleaved", false}}));
+  EXPECT_NO_THROW(read("Qwen3MoeForCausalLM", {{"max_window_layers", 48}, {"rope_scaling", Json()}}));
+}
+
 struct Wrong {
   const char* architecture;
   Json changes;
