@@ -273,6 +273,7 @@ Json gguf_tokenizer_config(const GgufFile& file) {
 
 SpecialIds gguf_special_ids(const GgufFile& file) {
   const auto& data = file.metadata();
+  if (!data.has("tokenizer.ggml.tokens")) return {};  // a model without a tokenizer
   const auto& tokens = data.raw("tokenizer.ggml.tokens");
   const auto id = [&](const char* name) { return token_id(data, name, tokens.is_array() ? tokens.size() : 0); };
   return {.bos = id("bos"),

@@ -17,7 +17,7 @@ Json gguf_tokenizer_json(const GgufFile& file);
 // The content of tokenizer_config.json: class, special tokens, chat_template, the longest input.
 Json gguf_tokenizer_config(const GgufFile& file);
 
-// What the file's tokenizer.ggml.*_token_id name.
+// What the file's tokenizer.ggml.*_token_id name; nothing where the file has no tokenizer.
 SpecialIds gguf_special_ids(const GgufFile& file);
 
 // All of it as a tokenizer.
