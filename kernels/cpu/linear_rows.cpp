@@ -61,7 +61,7 @@ struct Float16 {
 };
 
 constexpr int64_t kLine = 64;       // bytes of a cache line
-constexpr int64_t kPrefetch = 512;  // bytes ahead in each stream, as measured
+constexpr int64_t kPrefetch = 256;  // bytes ahead in each stream, as measured
 
 // The products of kRows rows with kOuts rows of weights: one accumulator each, so that nothing but `in` decides the
 // order of a sum. The end of a row is padded with zeros.
