@@ -165,7 +165,7 @@ TEST(ViTConfig, AnArchitectureThatIsNotKnownIsNamedWithThoseThatAre) {
   // The weights are never looked at.
   EXPECT_ERROR_KIND(load(object(json), io::Checkpoint(WINNOW_SOURCE_DIR "/tests/golden/hf/vit/model")),
                     ErrorKind::unsupported,
-                    "config.json: the architecture SwinModel is not known here; known are DeiT");
+                    "config.json: the architecture SwinModel is not known here; known are Bert");
 }
 
 }  // namespace
