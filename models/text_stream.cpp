@@ -13,8 +13,14 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) : stops_(std::move(stop
 std::string StopMatcher::push(std::string_view text) {
   if (matched_) return "";
   held_ += text;
-  auto first = std::string::npos;
-  for (const auto& stop : stops_) first = std::min(first, held_.find(stop));
+  // Of several stop strings the one counts that is complete first, then the longer one: so the pieces do not matter.
+  size_t first = std::string::npos, end = std::string::npos;
+  for (const auto& stop : stops_) {
+    const auto begin = held_.find(stop);
+    if (begin == std::string::npos || begin + stop.size() > end) continue;
+    first = begin + stop.size() < end ? begin : std::min(first, begin);
+    end = begin + stop.size();
+  }
   matched_ = first != std::string::npos;
   // Otherwise the longest end that a stop string begins with is held back.
   size_t pass = matched_ ? first : held_.size();

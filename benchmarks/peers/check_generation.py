@@ -21,6 +21,7 @@ def model_of(folder):
     if folder not in MODELS:
         name = json.load(open(f"{folder}/config.json"))["architectures"][0]
         model = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        model.set_experts_implementation("eager")  # the grouped product wants sizes that these models lack
         # Settings come from the lines alone.
         model.generation_config = transformers.GenerationConfig(bos_token_id=None, pad_token_id=0)
         MODELS[folder] = model.eval()

@@ -27,9 +27,9 @@ TEST(StopMatcher, TextIsShownAsSoonAsNoStopStringCanBeginInIt) {
   EXPECT_EQ(matcher.finish(), "");
 }
 
-TEST(StopMatcher, TheFirstStopStringCounts) {
-  StopMatcher matcher({"cd", "bc"});
-  EXPECT_EQ(matcher.push("abcd"), "a");
+TEST(StopMatcher, TheStopStringThatIsCompleteFirstCounts) {
+  StopMatcher matcher({"cd", "bc", "abcdef"});
+  EXPECT_EQ(matcher.push("abcdef"), "a");
   EXPECT_TRUE(matcher.matched());
   StopMatcher open({"xyz"});
   EXPECT_EQ(open.push("an xy"), "an ");
@@ -38,7 +38,7 @@ TEST(StopMatcher, TheFirstStopStringCounts) {
   EXPECT_ERROR(StopMatcher({"a", ""}), "stop_strings must not hold an empty string");
 }
 
-// However a text is cut into pieces, what is shown is the text before the first stop string, and at no time a part of
+// However a text is cut into pieces, what is shown is the text before the stop string, and at no time a part of
 // one that is then completed.
 TEST(StopMatcher, RandomCutsShowTheSame) {
   Random random(1);
@@ -50,7 +50,13 @@ TEST(StopMatcher, RandomCutsShowTheSame) {
     };
     const std::vector<std::string> stops{word(2, 5), word(2, 5)};
     const auto text = word(0, 24);
-    const auto end = std::min(text.find(stops[0]), text.find(stops[1]));
+    // The stop string that is complete first, found by trying every end.
+    auto end = std::string::npos;
+    for (size_t last = 0; last <= text.size() && end == std::string::npos; ++last) {
+      for (const auto& stop : stops) {
+        if (text.substr(0, last).ends_with(stop)) end = std::min(end, last - stop.size());
+      }
+    }
     StopMatcher matcher(stops);
     std::string shown;
     for (size_t at = 0; at < text.size() && !matcher.matched();) {

@@ -12,8 +12,8 @@
 
 namespace winnow::models {
 
-// Finds the first of some strings in a text that comes in pieces. Text is passed on as soon as no stop string can begin
-// in it any more, so that a stop string is never passed on, not even a part of one.
+// Finds which of some strings is complete first in a text that comes in pieces. Text is passed on as soon as no stop
+// string can begin in it any more, so that a stop string is never passed on, not even a part of one.
 class StopMatcher {
  public:
   // Throws Error (argument) for an empty string.
