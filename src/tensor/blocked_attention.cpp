@@ -80,8 +80,8 @@ void over_heads(const kernels::BlockedAttention& args, const at::Tensor& like, W
 
 Pair blocked_attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool causal, double scale) {
   check_arguments(q, k, v);
-  WINNOW_CHECK_KIND(!q.is_cuda(), ErrorKind::unsupported, "blocked_attention: q must be on the CPU, got {}",
-                    q.device().str());
+  WINNOW_CHECK_KIND(q.is_cpu() || q.is_meta(), ErrorKind::unsupported,
+                    "blocked_attention: q must be on the CPU, got {}", q.device().str());
   auto out = empty_heads(q);
   auto lse = at::empty({q.size(0), q.size(1), q.size(2)}, q.options());
   if (ops::is_shape_only(out)) return {out, lse};
@@ -127,8 +127,8 @@ struct BlockedAttentionFunction : torch::autograd::Function<BlockedAttentionFunc
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                bool causal, double scale) {
     const at::AutoDispatchBelowADInplaceOrView below;
-    static const auto op = ops::find<ForwardSignature>("winnow::blocked_attention");
-    auto [out, lse] = op.call(q, k, v, causal, scale);
+    // Not through the dispatcher, which has counted this call already: every device has the same implementation.
+    auto [out, lse] = blocked_attention_op(q, k, v, causal, scale);
     ctx->save_for_backward({q, k, v, out, lse});
     ctx->saved_data["causal"] = causal;
     ctx->saved_data["scale"] = scale;
