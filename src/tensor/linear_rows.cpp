@@ -55,7 +55,7 @@ void check_arguments(const at::Tensor& x, const at::Tensor& weight, const MaybeT
 
 at::Tensor linear_rows_op(const at::Tensor& x, const at::Tensor& weight, const MaybeTensor& bias) {
   check_arguments(x, weight, bias);
-  WINNOW_CHECK_KIND(!x.is_cuda(), ErrorKind::unsupported, "linear_rows: x must be on the CPU, got {}",
+  WINNOW_CHECK_KIND(x.is_cpu() || x.is_meta(), ErrorKind::unsupported, "linear_rows: x must be on the CPU, got {}",
                     x.device().str());
   const auto in = weight.size(1), out = weight.size(0);
   auto sizes = x.sizes().vec();
@@ -88,8 +88,8 @@ at::Tensor linear_rows_autograd(const at::Tensor& x, const at::Tensor& weight, c
                         (!wants_gradient(x) && !wants_gradient(weight) && !wants_gradient(bias.value_or(at::Tensor()))),
                     ErrorKind::unsupported, "linear_rows: nothing may require a gradient (it has none)");
   const at::AutoDispatchBelowADInplaceOrView below;
-  static const auto op = ops::find<Signature>("winnow::linear_rows");
-  return op.call(x, weight, bias);
+  // Not through the dispatcher, which has counted this call already: every device has the same implementation.
+  return linear_rows_op(x, weight, bias);
 }
 
 }  // namespace
