@@ -18,26 +18,26 @@ constexpr uint64_t kMaxAlignment = uint64_t{1} << 20;
 constexpr int kMaxDimensions = 8, kMaxArrayDepth = 4;
 
 struct TypeRow {
-  const char* name = nullptr;
-  GgufBlock block{};
+  uint32_t number;
+  const char* name;
+  GgufBlock block;
 };
 
 // By the numbers of the files; those left out were withdrawn.
-const std::map<uint32_t, TypeRow>& types() {
-  static const std::map<uint32_t, TypeRow> table = {
-      {0, {"F32", {1, 4}}},         {1, {"F16", {1, 2}}},         {2, {"Q4_0", {32, 18}}},
-      {3, {"Q4_1", {32, 20}}},      {6, {"Q5_0", {32, 22}}},      {7, {"Q5_1", {32, 24}}},
-      {8, {"Q8_0", {32, 34}}},      {9, {"Q8_1", {32, 36}}},      {10, {"Q2_K", {256, 84}}},
-      {11, {"Q3_K", {256, 110}}},   {12, {"Q4_K", {256, 144}}},   {13, {"Q5_K", {256, 176}}},
-      {14, {"Q6_K", {256, 210}}},   {15, {"Q8_K", {256, 292}}},   {16, {"IQ2_XXS", {256, 66}}},
-      {17, {"IQ2_XS", {256, 74}}},  {18, {"IQ3_XXS", {256, 98}}}, {19, {"IQ1_S", {256, 50}}},
-      {20, {"IQ4_NL", {32, 18}}},   {21, {"IQ3_S", {256, 110}}},  {22, {"IQ2_S", {256, 82}}},
-      {23, {"IQ4_XS", {256, 136}}}, {24, {"I8", {1, 1}}},         {25, {"I16", {1, 2}}},
-      {26, {"I32", {1, 4}}},        {27, {"I64", {1, 8}}},        {28, {"F64", {1, 8}}},
-      {29, {"IQ1_M", {256, 56}}},   {30, {"BF16", {1, 2}}},       {34, {"TQ1_0", {256, 54}}},
-      {35, {"TQ2_0", {256, 66}}},   {39, {"MXFP4", {32, 17}}},
-  };
-  return table;
+constexpr TypeRow kTypes[] = {
+    {0, "F32", {1, 4}},         {1, "F16", {1, 2}},         {2, "Q4_0", {32, 18}},      {3, "Q4_1", {32, 20}},
+    {6, "Q5_0", {32, 22}},      {7, "Q5_1", {32, 24}},      {8, "Q8_0", {32, 34}},      {9, "Q8_1", {32, 36}},
+    {10, "Q2_K", {256, 84}},    {11, "Q3_K", {256, 110}},   {12, "Q4_K", {256, 144}},   {13, "Q5_K", {256, 176}},
+    {14, "Q6_K", {256, 210}},   {15, "Q8_K", {256, 292}},   {16, "IQ2_XXS", {256, 66}}, {17, "IQ2_XS", {256, 74}},
+    {18, "IQ3_XXS", {256, 98}}, {19, "IQ1_S", {256, 50}},   {20, "IQ4_NL", {32, 18}},   {21, "IQ3_S", {256, 110}},
+    {22, "IQ2_S", {256, 82}},   {23, "IQ4_XS", {256, 136}}, {24, "I8", {1, 1}},         {25, "I16", {1, 2}},
+    {26, "I32", {1, 4}},        {27, "I64", {1, 8}},        {28, "F64", {1, 8}},        {29, "IQ1_M", {256, 56}},
+    {30, "BF16", {1, 2}},       {34, "TQ1_0", {256, 54}},   {35, "TQ2_0", {256, 66}},   {39, "MXFP4", {32, 17}}};
+
+const TypeRow* find_type(uint32_t number) {
+  const auto* const found =
+      std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeRow& row) { return row.number == number; });
+  return found == std::end(kTypes) ? nullptr : found;
 }
 
 // The numbers of metadata types in the files.
@@ -262,13 +262,13 @@ void read_entries(Reader& in, uint64_t count, GgufHeader& header) {
 }  // namespace
 
 GgufBlock gguf_block(uint32_t type) {
-  const auto found = types().find(type);
-  return found == types().end() ? GgufBlock{} : found->second.block;
+  const auto* const found = find_type(type);
+  return found == nullptr ? GgufBlock{} : found->block;
 }
 
 std::string gguf_type_name(uint32_t type) {
-  const auto found = types().find(type);
-  return found == types().end() ? fmt::format("type {}", type) : found->second.name;
+  const auto* const found = find_type(type);
+  return found == nullptr ? fmt::format("type {}", type) : found->name;
 }
 
 GgufHeader parse_gguf_header(Bytes bytes, const std::string& name) {
