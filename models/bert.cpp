@@ -215,7 +215,8 @@ Makers bert_makers() {
       config.head = BertHead::none;
     }
     auto model = std::make_shared<BertImpl>(std::move(config));
-    if (!weights.has("cls.predictions.decoder.bias")) model->spare_bias.reset();  // older untied files: one bias, in use
+    if (!weights.has("cls.predictions.decoder.bias"))
+      model->spare_bias.reset();  // older untied files: one bias, in use
     return model;
   };
   return {{"BertForMaskedLM", make}, {"BertForSequenceClassification", make}, {"BertModel", make}};

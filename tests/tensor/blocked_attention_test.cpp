@@ -108,7 +108,8 @@ TEST(BlockedAttention, EmptyBatchesAndWhatIsWrong) {
   EXPECT_ERROR(blocked_attention(q, at::randn({1, 2, 10, 4}), at::randn({1, 2, 10, 4}), true, 1),
                "blocked_attention: heads of k must divide those of q = 3, got 2");
   EXPECT_ERROR(blocked_attention(q, at::randn({1, 3, 9, 4}), q, true, 1), "blocked_attention: k must have shape");
-  EXPECT_ERROR(blocked_attention(q.to(at::kDouble), q, q, true, 1), "blocked_attention: q must be float32, got float64");
+  EXPECT_ERROR(blocked_attention(q.to(at::kDouble), q, q, true, 1),
+               "blocked_attention: q must be float32, got float64");
   EXPECT_TRUE(fits_blocked_attention(q, q, q));
   EXPECT_FALSE(fits_blocked_attention(q.to(at::kDouble), q, q));
   EXPECT_FALSE(fits_blocked_attention(q.transpose(2, 3), q, q));
