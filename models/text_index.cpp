@@ -64,6 +64,7 @@ TextIndex index_texts(const SentenceEncoder& encoder, std::span<const std::strin
   if (!options.file.empty()) {
     if (auto vectors = read_index(encoder, texts, options)) return {.vectors = *std::move(vectors)};
   }
+  if (options.progress) options.progress(0);
   std::vector<at::Tensor> parts;
   for (size_t begin = 0; begin < texts.size(); begin += static_cast<size_t>(options.chunk)) {
     const auto part = texts.subspan(begin, std::min(static_cast<size_t>(options.chunk), texts.size() - begin));

@@ -32,7 +32,7 @@ struct IndexOptions {
   std::filesystem::path file = {};  // safetensors file of the vectors; empty: none is read or written
   EmbedOptions embed = {};
   int64_t chunk = 1024;                             // texts between two calls of progress
-  std::function<void(int64_t done)> progress = {};  // told the number of texts that are done; may throw
+  std::function<void(int64_t done)> progress = {};  // told how many texts are done, first 0; may throw
 };
 
 // The vectors of texts by an encoder that normalises. They are read from options.file if that holds those of exactly
