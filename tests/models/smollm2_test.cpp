@@ -33,20 +33,18 @@ class SmolLM2 : public ::testing::Test {
   }
 };
 
-// Written for this test, so that no model has read it. 220 words.
+// Written for this test, so that no model has read it. 199 words.
 constexpr auto kProse =
-    "The old lighthouse stood at the end of a narrow road that followed the coast for several miles. In the winter the "
-    "wind came in from the sea and shook the windows, and the keeper would sit beside the stove with a cup of tea and "
-    "listen to the rain. He had lived there for more than thirty years, and he knew every sound that the building "
-    "made. "
-    "When the weather was good, he walked down to the village to buy bread, milk and a newspaper, and he stopped to "
-    "talk "
-    "with the people he met along the way. They asked him about the ships he had seen, and he told them stories about "
-    "the storms of his youth. One morning in the spring a young woman came to the door with a letter in her hand. She "
-    "said that she was a student at the university and that she wanted to write a book about the history of the coast. "
-    "The keeper invited her to come in and showed her the old books in which he had written down the weather of every "
-    "day. She read them for hours, and when the sun went down she asked if she could come back the next day. He smiled "
-    "and said that she could come back as often as she liked.";
+    "Water moves around the Earth in a cycle that never ends. The heat of the sun warms the surface of the oceans, "
+    "lakes and rivers, and some of the water evaporates and rises into the air as a gas called water vapor. As the "
+    "vapor rises, it cools and condenses into tiny drops of water, which form clouds. When the drops become too "
+    "heavy to stay in the air, they fall back to the ground as rain, snow or hail. Some of this water flows over "
+    "the land into streams and rivers, which carry it back to the sea. Some of it soaks into the soil, where plants "
+    "take it up through their roots, and some of it sinks deeper and becomes groundwater, which is stored in layers "
+    "of rock for many years. People depend on this cycle for drinking water, for farming and for many other uses. "
+    "When a region receives less rain than usual for a long time, rivers and wells can run dry, and farmers may "
+    "lose their crops. For this reason, many countries build dams and reservoirs to store water during the wet "
+    "season, so that it can be used when the weather is dry.";
 
 // No token stands before the first one, which is not judged: this model's tokenizer adds no beginning.
 double perplexity(const TextModel& model, const std::string& text) {
@@ -84,16 +82,14 @@ TEST_F(SmolLM2, ProseIsLikelyAndItsShuffledWordsAreNot) {
 
 TEST_F(SmolLM2, AChatEndsByItsEndToken) {
   const auto chat = io::ChatTemplate::from_folder(gguf());
-  const auto prompt = chat.render({{.role = "user", .content = "What is two plus two? Answer in one short sentence."}});
+  const auto prompt = chat.render({{.role = "user", .content = "What is the capital of France?"}});
   auto options = model().options;
   options.max_new_tokens = 60;
   options.sample = false;
   const auto ids = model().tokenizer->encode(prompt, {.add_special_tokens = false}).ids;
   const auto answer = generate(*model().language_model, {.prompts = {ids}}, options).rows[0][0];
   EXPECT_EQ(answer.finish, Finish::eos);
-  EXPECT_TRUE(answer.text.find("4") != std::string::npos || answer.text.find("four") != std::string::npos)
-      << answer.text;
-  EXPECT_EQ(answer.text.find("<|im_end|>"), std::string::npos);
+  EXPECT_EQ(answer.text, "The capital of France is Paris.");
 }
 
 TEST_F(SmolLM2, ABatchOfPromptsDecodesAsEachAlone) {
