@@ -1,5 +1,6 @@
 #include "peer.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <sys/wait.h>
@@ -44,7 +45,8 @@ Peer::Peer(const std::string& script, const std::vector<std::string>& packages,
   }
   pointers.push_back(nullptr);
   int down[2], up[2];
-  WINNOW_CHECK_KIND(pipe(down) == 0 && pipe(up) == 0, ErrorKind::file, "Peer: no pipe for {}", script);
+  WINNOW_CHECK_KIND(pipe2(down, O_CLOEXEC) == 0 && pipe2(up, O_CLOEXEC) == 0, ErrorKind::file, "Peer: no pipe for {}",
+                    script);
   process_ = fork();
   WINNOW_CHECK_KIND(process_ >= 0, ErrorKind::file, "Peer: no process for {}", script);
   if (process_ == 0) {
