@@ -145,7 +145,13 @@ function(winnow_test layer)
       set_tests_properties(${_label}.${layer} PROPERTIES LABELS ${_label} TIMEOUT 900 SKIP_REGULAR_EXPRESSION "PASSED  \\] 0 tests\\.\n\\[  SKIPPED")
     endif()
   endforeach()
-  set_property(TEST unit.${layer} APPEND PROPERTY ENVIRONMENT "OMP_NUM_THREADS=2")
+  # Two threads, so that ranges are cut; one for whole networks, whose many small products wait for each other where the
+  # machine is busy.
+  set(_threads 2)
+  if(layer STREQUAL "models")
+    set(_threads 1)
+  endif()
+  set_property(TEST unit.${layer} APPEND PROPERTY ENVIRONMENT "OMP_NUM_THREADS=${_threads}")
 endfunction()
 
 # winnow_example(train_mae): examples/train_mae.cpp, which may use every layer.
