@@ -16,9 +16,6 @@ void compare(bench::Report& report, int64_t rows, int64_t D) {
   const auto bias = at::randn({D}, make_generator(4)).requires_grad_();
   const auto to_norm = at::randn({rows, D}, make_generator(5)), to_sum = at::randn({rows, D}, make_generator(6));
   const auto name = std::to_string(rows) + " x " + std::to_string(D);
-  const auto one = [=](const at::Tensor& y) { bench::keep(torch::autograd::grad({y}, {x, weight, bias}, {to_norm})); };
-  report.compare("norm alone, " + name, {"winnow", [=] { one(layer_norm(x, weight, bias)); }},
-                 {"LibTorch", [=] { one(at::layer_norm(x, {D}, weight, bias, 1e-6)); }}, {.target = 1.2});
   const auto both = [=](const at::Tensor& sum, const at::Tensor& y) {
     bench::keep(torch::autograd::grad({sum, y}, {x, delta, weight, bias}, {to_sum, to_norm}));
   };

@@ -29,20 +29,15 @@ void norm_range(const AddLayerNorm<T>& a, T* sum, T* normalized, T* mean, T* rst
     auto vsum = hn::Zero(d);
     double tail = 0;
     int64_t j = 0;
-    if (a.delta != nullptr) {
-      const T* delta = a.delta + r * a.width;
-      T* to = sum + r * a.width;
-      for (; j + n <= a.width; j += n) {
-        const auto v = hn::Add(hn::LoadU(d, row + j), hn::LoadU(d, delta + j));
-        hn::StoreU(v, d, to + j);
-        vsum = hn::Add(vsum, v);
-      }
-      for (; j < a.width; ++j) tail += static_cast<double>(to[j] = row[j] + delta[j]);
-      row = to;
-    } else {
-      for (; j + n <= a.width; j += n) vsum = hn::Add(vsum, hn::LoadU(d, row + j));
-      for (; j < a.width; ++j) tail += static_cast<double>(row[j]);
+    const T* delta = a.delta + r * a.width;
+    T* added = sum + r * a.width;
+    for (; j + n <= a.width; j += n) {
+      const auto v = hn::Add(hn::LoadU(d, row + j), hn::LoadU(d, delta + j));
+      hn::StoreU(v, d, added + j);
+      vsum = hn::Add(vsum, v);
     }
+    for (; j < a.width; ++j) tail += static_cast<double>(added[j] = row[j] + delta[j]);
+    row = added;
     const T m = static_cast<T>((tail + total(d, vsum)) / count);
     const auto vmean = hn::Set(d, m);
     auto vsquare = hn::Zero(d), verror = hn::Zero(d);

@@ -12,14 +12,12 @@ template <typename T>
 __global__ void norm_kernel(AddLayerNorm<T> a, T* sum, T* normalized, T* mean, T* rstd) {
   const auto count = static_cast<double>(a.width);
   for (int64_t r = blockIdx.x; r < a.rows; r += gridDim.x) {
-    const T* row = a.x + r * a.width;
+    T* row = sum + r * a.width;  // each thread reads back only what it writes
     double partial = 0;
     for (int64_t j = threadIdx.x; j < a.width; j += kThreads) {
-      T v = row[j];
-      if (a.delta != nullptr) sum[r * a.width + j] = v = v + a.delta[r * a.width + j];
-      partial += static_cast<double>(v);
+      row[j] = a.x[r * a.width + j] + a.delta[r * a.width + j];
+      partial += static_cast<double>(row[j]);
     }
-    if (a.delta != nullptr) row = sum + r * a.width;  // each thread reads back only what it wrote
     const double m = block_sum<kThreads>(partial) / count;
     double square = 0;
     for (int64_t j = threadIdx.x; j < a.width; j += kThreads) {

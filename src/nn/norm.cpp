@@ -5,7 +5,6 @@
 #include <ATen/ops/zeros.h>
 
 #include "winnow/core/error.h"
-#include "winnow/tensor/norm.h"
 
 namespace winnow {
 
@@ -51,9 +50,6 @@ at::Tensor NormImpl::forward(const at::Tensor& x) {
   WINNOW_CHECK(x.dim() >= 1 && x.size(-1) == options.dim, "Norm: x must have {} as its last size, got shape [{}]",
                options.dim, fmt::join(x.sizes(), ", "));
   if (options.kind == NormKind::rms) return hooked(rms_norm(x, weight, options.eps));
-  const bool fused = weight.defined() && bias.defined() && x.is_cpu() && x.scalar_type() == at::kFloat &&
-                     weight.scalar_type() == at::kFloat;
-  if (fused) return hooked(winnow::layer_norm(x, weight, bias, options.eps));
   return hooked(at::layer_norm(x, {options.dim}, weight, bias, options.eps));
 }
 

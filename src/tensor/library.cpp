@@ -24,7 +24,7 @@ constexpr const char* kSchemas[] = {
     "Tensor, Tensor)",
     "masked_patch_loss_backward(Tensor scale, Tensor pred, Tensor images, Tensor weight, Tensor? ids, "
     "Tensor mean, Tensor inverse_deviation, int patch) -> Tensor",
-    "add_layer_norm(Tensor x, Tensor? delta, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, "
+    "add_layer_norm(Tensor x, Tensor delta, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor, "
     "Tensor)",
     "add_layer_norm_backward(Tensor? grad_sum, Tensor grad_normalized, Tensor sum, Tensor mean, Tensor rstd, "
     "Tensor weight) -> (Tensor, Tensor, Tensor)",

@@ -23,7 +23,7 @@ using torch::autograd::variable_list;
 using MaybeTensor = std::optional<at::Tensor>;
 using Triple = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 using Quadruple = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
-using ForwardSignature = Quadruple(const at::Tensor&, const MaybeTensor&, const at::Tensor&, const at::Tensor&, double);
+using ForwardSignature = Quadruple(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, double);
 using BackwardSignature = Triple(const MaybeTensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                  const at::Tensor&, const at::Tensor&);
 
@@ -31,38 +31,34 @@ bool given(const MaybeTensor& x) {
   return x && x->defined();
 }
 
-void check_arguments(const at::Tensor& x, const MaybeTensor& delta, const at::Tensor& weight, const at::Tensor& bias,
+void check_arguments(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight, const at::Tensor& bias,
                      double eps) {
-  const char* function = given(delta) ? "add_layer_norm" : "layer_norm";
-  WINNOW_CHECK(x.dim() >= 1 && x.size(-1) >= 1, "{}: x must have a last dimension >= 1, got shape {}", function,
+  WINNOW_CHECK(x.dim() >= 1 && x.size(-1) >= 1, "add_layer_norm: x must have a last dimension >= 1, got shape {}",
                x.sizes());
-  if (given(delta)) {
-    check_like("add_layer_norm: delta", *delta, x);
-    check_shape("add_layer_norm: delta", *delta, x.sizes());
-  }
+  check_like("add_layer_norm: delta", delta, x);
+  check_shape("add_layer_norm: delta", delta, x.sizes());
   for (const auto& [name, parameter] : {std::pair{"weight", weight}, std::pair{"bias", bias}}) {
-    const auto what = fmt::format("{}: {}", function, name);
+    const auto what = fmt::format("add_layer_norm: {}", name);
     check_like(what, parameter, x);
     check_shape(what, parameter, {x.size(-1)});
   }
-  WINNOW_CHECK(eps >= 0, "{}: eps must be >= 0, got {}", function, eps);
+  WINNOW_CHECK(eps >= 0, "add_layer_norm: eps must be >= 0, got {}", eps);
 }
 
-// Without delta the first result is empty: the sum is x itself, and an operator may not return its argument.
-Quadruple add_layer_norm_op(const at::Tensor& x, const MaybeTensor& delta, const at::Tensor& weight,
+Quadruple add_layer_norm_op(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
                             const at::Tensor& bias, double eps) {
   check_arguments(x, delta, weight, bias, eps);
   const auto width = x.size(-1), rows = x.numel() / width;
-  auto sum = given(delta) ? at::empty(x.sizes(), x.options()) : at::empty({0}, x.options());
+  auto sum = at::empty(x.sizes(), x.options());
   auto normalized = at::empty(x.sizes(), x.options());
   auto mean = at::empty({rows}, x.options()), rstd = at::empty({rows}, x.options());
   if (ops::is_shape_only(normalized)) return {sum, normalized, mean, rstd};
   const auto from = x.contiguous(), w = weight.contiguous(), b = bias.contiguous();
-  const auto other = given(delta) ? delta->contiguous() : at::Tensor();
-  ops::with_float_type("layer_norm: x", x, [&](auto zero) {
+  const auto other = delta.contiguous();
+  ops::with_float_type("add_layer_norm: x", x, [&](auto zero) {
     using T = decltype(zero);
     const kernels::AddLayerNorm<T> args{from.const_data_ptr<T>(),
-                                        given(delta) ? other.const_data_ptr<T>() : nullptr,
+                                        other.const_data_ptr<T>(),
                                         w.const_data_ptr<T>(),
                                         b.const_data_ptr<T>(),
                                         rows,
@@ -98,7 +94,7 @@ Triple add_layer_norm_backward_op(const MaybeTensor& grad_sum, const at::Tensor&
   const auto residual = given(grad_sum) ? grad_sum->contiguous() : at::Tensor();
   const auto blocks = (rows + kernels::kLayerNormBlock - 1) / kernels::kLayerNormBlock;
   auto partial = at::empty({2, blocks, width}, sum.options());
-  ops::with_float_type("layer_norm_backward: x", sum, [&](auto zero) {
+  ops::with_float_type("add_layer_norm_backward: x", sum, [&](auto zero) {
     using T = decltype(zero);
     const kernels::AddLayerNormGrad<T> args{g.const_data_ptr<T>(),
                                             given(grad_sum) ? residual.const_data_ptr<T>() : nullptr,
@@ -123,45 +119,33 @@ Triple add_layer_norm_backward_op(const MaybeTensor& grad_sum, const at::Tensor&
   return {grad_x, grads[0], grads[1]};
 }
 
-// One function for both: without delta its first output is not used.
 struct NormFunction : torch::autograd::Function<NormFunction> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const MaybeTensor& delta,
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& delta,
                                const at::Tensor& weight, const at::Tensor& bias, double eps) {
     const at::AutoDispatchBelowADInplaceOrView below;
     static const auto op = ops::find<ForwardSignature>("winnow::add_layer_norm");
     auto [sum, normalized, mean, rstd] = op.call(x, delta, weight, bias, eps);
-    ctx->save_for_backward({given(delta) ? sum : x, mean, rstd, weight});
+    ctx->save_for_backward({sum, mean, rstd, weight});
     ctx->set_materialize_grads(false);
-    ctx->saved_data["delta"] = given(delta);
-    ctx->mark_non_differentiable(given(delta) ? variable_list{mean, rstd} : variable_list{sum, mean, rstd});
+    ctx->mark_non_differentiable({mean, rstd});
     return {sum, normalized, mean, rstd};
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
-    ops::refuse_double_backward("layer_norm");
+    ops::refuse_double_backward("add_layer_norm");
     static const auto op = ops::find<BackwardSignature>("winnow::add_layer_norm_backward");
-    const bool has_delta = ctx->saved_data["delta"].toBool();
     const auto saved = ctx->get_saved_variables();
-    const auto residual = has_delta ? grads[0] : at::Tensor();
+    const auto& residual = grads[0];
     if (!grads[1].defined()) return {residual, residual, {}, {}, {}};
     auto [x, weight, bias] = op.call(residual.defined() ? MaybeTensor(residual) : std::nullopt, grads[1], saved[0],
                                      saved[1], saved[2], saved[3]);
-    return {x, has_delta ? x : at::Tensor(), weight, bias, {}};
+    return {x, x, weight, bias, {}};
   }
 };
 
-Quadruple add_layer_norm_autograd(const at::Tensor& x, const MaybeTensor& delta, const at::Tensor& weight,
+Quadruple add_layer_norm_autograd(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
                                   const at::Tensor& bias, double eps) {
   const auto out = NormFunction::apply(x, delta, weight, bias, eps);
   return {out[0], out[1], out[2], out[3]};
-}
-
-Quadruple call(const char* function, const at::Tensor& x, const MaybeTensor& delta, const at::Tensor& weight,
-               const at::Tensor& bias, double eps) {
-  check_floating(fmt::format("{}: x", function), x);
-  check_floating(fmt::format("{}: weight", function), weight);
-  check_floating(fmt::format("{}: bias", function), bias);
-  static const auto op = ops::find<ForwardSignature>("winnow::add_layer_norm");
-  return op.call(ops::widened(x), delta, ops::widened(weight), ops::widened(bias), eps);
 }
 
 at::Tensor narrowed(const at::Tensor& out, const at::Tensor& like) {
@@ -176,14 +160,15 @@ TORCH_LIBRARY_IMPL(winnow, Autograd, library) {
   library.impl("add_layer_norm", &add_layer_norm_autograd);
 }
 
-at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
-  return narrowed(std::get<1>(call("layer_norm", x, std::nullopt, weight, bias, eps)), x);
-}
-
 AddLayerNorm add_layer_norm(const at::Tensor& x, const at::Tensor& delta, const at::Tensor& weight,
                             const at::Tensor& bias, double eps) {
+  check_floating("add_layer_norm: x", x);
+  check_floating("add_layer_norm: weight", weight);
+  check_floating("add_layer_norm: bias", bias);
   check_like("add_layer_norm: delta", delta, x);
-  auto [sum, normalized, mean, rstd] = call("add_layer_norm", x, ops::widened(delta), weight, bias, eps);
+  static const auto op = ops::find<ForwardSignature>("winnow::add_layer_norm");
+  auto [sum, normalized, mean, rstd] =
+      op.call(ops::widened(x), ops::widened(delta), ops::widened(weight), ops::widened(bias), eps);
   return {.sum = narrowed(sum, x), .normalized = narrowed(normalized, x)};
 }
 

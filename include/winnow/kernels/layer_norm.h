@@ -12,7 +12,7 @@ namespace winnow::kernels {
 template <typename T>
 struct AddLayerNorm {
   const T* x;       // [rows, width]
-  const T* delta;   // [rows, width], or null: no addition
+  const T* delta;   // [rows, width]
   const T* weight;  // [width]
   const T* bias;    // [width]
   int64_t rows;
@@ -39,7 +39,7 @@ inline constexpr int64_t kLayerNormBlock = 64;
 
 namespace cpu {
 
-// For the rows r of [begin, end): sum = x + delta (not written without delta), mean, rstd = 1 / sqrt(var + eps),
+// For the rows r of [begin, end): sum = x + delta, mean, rstd = 1 / sqrt(var + eps),
 // normalized = (sum - mean) * rstd * weight + bias. var is divided by width.
 void add_layer_norm(const AddLayerNorm<float>& args, float* sum, float* normalized, float* mean, float* rstd,
                     int64_t begin, int64_t end);
