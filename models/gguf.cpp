@@ -163,7 +163,8 @@ io::Json gguf_config(const io::GgufFile& file) {
     config["attention_bias"] = file.has("blk.0.attn_q.bias");
     config["mlp_bias"] = file.has("blk.0.ffn_up.bias");
   }
-  for (const auto& [key, id] : generation_config(file).items()) config[key] = id;
+  const auto generation = generation_config(file);
+  for (const auto& [key, id] : generation.items()) config[key] = id;
   return config;
 }
 

@@ -27,7 +27,8 @@ HWY_INLINE V vector_exp(D d, V x) {
   for (const float c : {1.0F / 720, 1.0F / 120, 1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F}) {
     p = hn::MulAdd(p, r, hn::Set(d, c));
   }
-  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
+  const auto whole = hn::IfThenElse(hn::Eq(n, n), n, hn::Zero(d));  // NaN has no integer; p carries it
+  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, whole), hn::Set(di, 127)));
   return hn::Mul(p, hn::BitCast(d, exponent));
 }
 
