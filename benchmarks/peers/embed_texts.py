@@ -10,12 +10,13 @@ sentence-transformers does) and run in padded batches.
 """
 import json
 import sys
-import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoTokenizer
+
+from peer_protocol import serve
 
 
 class Encoder:
@@ -44,24 +45,14 @@ class Encoder:
         return vectors
 
 
-def serve(encoder, texts, batch):
+def answer(encoder, texts, batch):
     vectors = encoder.encode(texts, batch)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        words = line.split()
-        if words[0] == "threads":
-            torch.set_num_threads(int(words[1]))
-            print("ok", flush=True)
-        elif words[0] == "vectors":
-            save_file({"embeddings": vectors}, words[1])
-            print("ok", flush=True)
-        elif words[0] == "run":
-            start = time.perf_counter()
-            for _ in range(int(words[1])):
-                vectors = encoder.encode(texts, batch)
-            print(repr(time.perf_counter() - start), flush=True)
-        else:
-            print("unknown", flush=True)
+
+    def work():
+        nonlocal vectors
+        vectors = encoder.encode(texts, batch)
+
+    serve(work, {"vectors": lambda path: save_file({"embeddings": vectors}, path)})
 
 
 def main():
@@ -73,7 +64,7 @@ def main():
         vectors = Encoder(folder, attention="eager").encode(texts, 1)
         save_file({"embeddings": vectors.contiguous()}, sys.argv[4])
     else:
-        serve(Encoder(folder), texts, int(sys.argv[4]))
+        answer(Encoder(folder), texts, int(sys.argv[4]))
 
 
 if __name__ == "__main__":

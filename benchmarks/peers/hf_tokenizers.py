@@ -9,10 +9,11 @@ import array
 import json
 import os
 import sys
-import time
+
+from peer_protocol import serve
 
 
-def serve(file, texts, threads):
+def main(file, texts, threads):
     os.environ["RAYON_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
     from tokenizers import Tokenizer
@@ -22,27 +23,20 @@ def serve(file, texts, threads):
     tokenizer.no_padding()
     with open(texts) as f:
         texts = json.load(f)
-    tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        words = line.split()
-        if words[0] == "threads":
-            print("ok", flush=True)
-        elif words[0] == "save":
-            ids = array.array("q")
-            for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-                ids.extend(encoding.ids)
-            with open(words[1], "wb") as f:
-                ids.tofile(f)
-            print("ok", flush=True)
-        elif words[0] == "run":
-            start = time.perf_counter()
-            for _ in range(int(words[1])):
-                tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            print(repr(time.perf_counter() - start), flush=True)
-        else:
-            print("unknown", flush=True)
+
+    def encode():
+        return tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+
+    def save(path):
+        ids = array.array("q")
+        for encoding in encode():
+            ids.extend(encoding.ids)
+        with open(path, "wb") as f:
+            ids.tofile(f)
+
+    encode()
+    serve(encode, {"save": save}, set_threads=lambda count: None)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

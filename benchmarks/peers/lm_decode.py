@@ -5,10 +5,11 @@ eager or sdpa and what "run" does: generate (NEW_TOKENS greedy tokens behind the
 empty cache). "logits" answers the first 8 logits behind the prompt.
 """
 import sys
-import time
 
 import torch
 from transformers import AutoModelForCausalLM
+
+from peer_protocol import serve
 
 
 def main():
@@ -29,27 +30,18 @@ def main():
         model(long_prompt, use_cache=True, logits_to_keep=1)
 
     work = generate
-    print("ready", flush=True)
+
+    def use(attention, what):
+        nonlocal work
+        if model.config._attn_implementation != attention:
+            model.set_attn_implementation(attention)
+        work = prefill if what == "prefill" else generate
+
+    def logits():
+        return " ".join(map(str, model(prompt).logits[0, -1, :8].tolist()))
+
     with torch.inference_mode():
-        for line in sys.stdin:
-            words = line.split()
-            if words[0] == "threads":
-                torch.set_num_threads(int(words[1]))
-                print("ok", flush=True)
-            elif words[0] == "use":
-                if model.config._attn_implementation != words[1]:
-                    model.set_attn_implementation(words[1])
-                work = prefill if words[2] == "prefill" else generate
-                print("ok", flush=True)
-            elif words[0] == "logits":
-                print(*model(prompt).logits[0, -1, :8].tolist(), flush=True)
-            elif words[0] == "run":
-                start = time.perf_counter()
-                for _ in range(int(words[1])):
-                    work()
-                print(repr(time.perf_counter() - start), flush=True)
-            else:
-                print("unknown", flush=True)
+        serve(lambda: work(), {"use": use, "logits": logits})
 
 
 if __name__ == "__main__":

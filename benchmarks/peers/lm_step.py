@@ -5,11 +5,12 @@ ATTENTION is eager or sdpa. Speaks the protocol of benchmarks/peer.h; "loss" ans
 update.
 """
 import sys
-import time
 
 import torch
 from safetensors.torch import load_file
 from transformers import GPT2LMHeadModel
+
+from peer_protocol import serve
 
 
 def main():
@@ -28,21 +29,7 @@ def main():
         loss.backward()
         optimizer.step()
 
-    print("ready", flush=True)
-    for line in sys.stdin:
-        words = line.split()
-        if words[0] == "threads":
-            torch.set_num_threads(int(words[1]))
-            print("ok", flush=True)
-        elif words[0] == "loss":
-            print(repr(first_loss), flush=True)
-        elif words[0] == "run":
-            start = time.perf_counter()
-            for _ in range(int(words[1])):
-                step()
-            print(repr(time.perf_counter() - start), flush=True)
-        else:
-            print("unknown", flush=True)
+    serve(step, {"loss": lambda: repr(first_loss)})
 
 
 if __name__ == "__main__":

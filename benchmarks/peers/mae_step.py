@@ -4,11 +4,12 @@ Usage: mae_step.py FOLDER, with config.json, model.safetensors and inputs.safete
 of benchmarks/peer.h; "loss" answers the loss of the first step before any update.
 """
 import sys
-import time
 
 import torch
 from safetensors.torch import load_file
 from transformers import ViTMAEForPreTraining
+
+from peer_protocol import serve
 
 
 def main():
@@ -27,21 +28,7 @@ def main():
         loss.backward()
         optimizer.step()
 
-    print("ready", flush=True)
-    for line in sys.stdin:
-        words = line.split()
-        if words[0] == "threads":
-            torch.set_num_threads(int(words[1]))
-            print("ok", flush=True)
-        elif words[0] == "loss":
-            print(repr(first_loss), flush=True)
-        elif words[0] == "run":
-            start = time.perf_counter()
-            for _ in range(int(words[1])):
-                step()
-            print(repr(time.perf_counter() - start), flush=True)
-        else:
-            print("unknown", flush=True)
+    serve(step, {"loss": lambda: repr(first_loss)})
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ pass as float32 [N, 3, SIZE, SIZE].
 """
 import os
 import sys
-import time
 
 import torch
 from torchvision.io import decode_jpeg, encode_jpeg, read_file
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
+
+from peer_protocol import serve
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -49,7 +50,7 @@ def read_boxes(path):
     return boxes
 
 
-def serve(folder, boxes, size):
+def load(folder, boxes, size):
     torch.set_num_threads(1)
 
     def one(name, box):
@@ -64,23 +65,11 @@ def serve(folder, boxes, size):
         for name, box in boxes:
             one(name, box)
 
+    def save(path):
+        torch.stack([one(name, box) for name, box in boxes]).numpy().tofile(path)
+
     with torch.inference_mode():
-        print("ready", flush=True)
-        for line in sys.stdin:
-            words = line.split()
-            if words[0] == "threads":
-                torch.set_num_threads(int(words[1]))
-                print("ok", flush=True)
-            elif words[0] == "save":
-                torch.stack([one(name, box) for name, box in boxes]).numpy().tofile(words[1])
-                print("ok", flush=True)
-            elif words[0] == "run":
-                start = time.perf_counter()
-                for _ in range(int(words[1])):
-                    all_of_them()
-                print(repr(time.perf_counter() - start), flush=True)
-            else:
-                print("unknown", flush=True)
+        serve(all_of_them, {"save": save})
 
 
 if __name__ == "__main__":
@@ -88,4 +77,4 @@ if __name__ == "__main__":
         make(sys.argv[2], sys.argv[3], int(sys.argv[4]))
         print("ready", flush=True)
     else:
-        serve(sys.argv[1], read_boxes(sys.argv[2]), int(sys.argv[3]))
+        load(sys.argv[1], read_boxes(sys.argv[2]), int(sys.argv[3]))
