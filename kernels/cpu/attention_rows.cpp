@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/cpu/sized_vectors.h"
 #include "winnow/kernels/dispatch.h"
 
-// The accumulators are arrays of vectors, which targets of unknown vector length do not have.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention_rows.cpp"
 #include "hwy/foreach_target.h"
