@@ -173,6 +173,19 @@ void describe_llama_like(const JsonObject& json, CausalLMConfig& c) {
   c.layers.assign(static_cast<size_t>(size_of(json, "num_hidden_layers", 4096)), {.block = block});
 }
 
+void describe_attention_bias(const JsonObject& json, CausalLMConfig& c) {
+  if (!json.get<bool>("attention_bias")) return;
+  for (auto& layer : c.layers) {
+    layer.block.attention.qkv_bias = QkvBias::all;
+    layer.block.attention.out_bias = true;
+  }
+}
+
+void describe_window(const JsonObject& json, CausalLMConfig& c) {
+  if (!json.has("sliding_window")) return;
+  for (auto& layer : c.layers) layer.window = size_of(json, "sliding_window");
+}
+
 void describe_experts(const JsonObject& json, const std::string& width_key, const std::string& count_key,
                       bool renormalize, const std::vector<bool>& sparse, CausalLMConfig& c) {
   const auto experts = size_of(json, count_key, 4096);

@@ -52,6 +52,10 @@ RotaryOptions rotary_of(const io::JsonObject& json, int64_t head_dim, double par
 std::vector<int64_t> windows_of(const io::JsonObject& json, int64_t layers);
 // What Llama and its relatives share: sizes, rotary positions, RMSNorm, gated MLP without biases; all layers alike.
 void describe_llama_like(const io::JsonObject& json, CausalLMConfig& config);
+// Biases of all projections of every attention, where attention_bias says so.
+void describe_attention_bias(const io::JsonObject& json, CausalLMConfig& config);
+// The window of every layer, unless sliding_window is null.
+void describe_window(const io::JsonObject& json, CausalLMConfig& config);
 // Sizes and coefficients of the experts that stand in place of the MLP of each layer in `sparse`.
 void describe_experts(const io::JsonObject& json, const std::string& width_key, const std::string& count_key,
                       bool renormalize, const std::vector<bool>& sparse, CausalLMConfig& config);
@@ -73,6 +77,7 @@ struct ExpertNames {
 };
 // model.layers.N.self_attn.q_proj.weight and so on; with experts also the fused tensors that transformers 5 holds in
 // memory, as a second style.
-WeightMap llama_like_weights(const CausalLMImpl& model, const ExpertNames& names = {});
+WeightMap llama_like_weights(const CausalLMImpl& model, const ExpertNames& names);
+WeightMap llama_like_weights(const CausalLMImpl& model);  // with the names above
 
 }  // namespace winnow::models

@@ -97,4 +97,8 @@ WeightMap llama_like_weights(const CausalLMImpl& model, const ExpertNames& names
   return map;
 }
 
+WeightMap llama_like_weights(const CausalLMImpl& model) {
+  return llama_like_weights(model, {});
+}
+
 }  // namespace winnow::models

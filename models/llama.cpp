@@ -12,17 +12,8 @@ void describe(const JsonObject& json, CausalLMConfig& c) {
   describe_llama_like(json, c);
   WINNOW_CHECK_KIND(!json.get_or<bool>("rope_interleaved", false), ErrorKind::unsupported,
                     "{}: rope_interleaved = true is not supported", json.file());
-  for (auto& layer : c.layers) {
-    if (json.get<bool>("attention_bias")) {
-      layer.block.attention.qkv_bias = QkvBias::all;
-      layer.block.attention.out_bias = true;
-    }
-    layer.block.mlp.bias = json.get<bool>("mlp_bias");
-  }
-}
-
-WeightMap weights(const CausalLMImpl& model) {
-  return llama_like_weights(model);
+  describe_attention_bias(json, c);
+  for (auto& layer : c.layers) layer.block.mlp.bias = json.get<bool>("mlp_bias");
 }
 
 }  // namespace
@@ -52,7 +43,7 @@ CausalLMFamily llama_family() {
           .passed_over = {"is_llama_config", "max_sequence_length", "pretraining_tp", "rope_interleaved",
                           "transformers.js_config"},
           .describe = describe,
-          .weights = weights};
+          .weights = llama_like_weights};
 }
 
 CausalLMConfig llama_config(const CausalLMSizes& s) {

@@ -9,12 +9,7 @@ using io::JsonObject;
 
 void describe(const JsonObject& json, CausalLMConfig& c) {
   describe_llama_like(json, c);
-  if (!json.has("sliding_window")) return;  // written as null: none
-  for (auto& layer : c.layers) layer.window = size_of(json, "sliding_window");
-}
-
-WeightMap weights(const CausalLMImpl& model) {
-  return llama_like_weights(model);
+  describe_window(json, c);
 }
 
 }  // namespace
@@ -40,7 +35,7 @@ CausalLMFamily mistral_family() {
                        {"tie_word_embeddings", false},
                        {"vocab_size", 32000}},
           .describe = describe,
-          .weights = weights};
+          .weights = llama_like_weights};
 }
 
 }  // namespace winnow::models

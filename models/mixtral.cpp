@@ -15,8 +15,7 @@ void describe(const JsonObject& json, CausalLMConfig& c) {
   const auto jitter = json.get_or<double>("router_jitter_noise", 0.0);
   WINNOW_CHECK_KIND(jitter == 0, ErrorKind::unsupported, "{}: router_jitter_noise = {} is not supported", json.file(),
                     jitter);
-  if (!json.has("sliding_window")) return;
-  for (auto& layer : c.layers) layer.window = size_of(json, "sliding_window");
+  describe_window(json, c);
 }
 
 WeightMap weights(const CausalLMImpl& model) {

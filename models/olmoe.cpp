@@ -13,12 +13,9 @@ void describe(const JsonObject& json, CausalLMConfig& c) {
   describe_llama_like(json, c);
   describe_experts(json, "intermediate_size", "num_experts", json.get<bool>("norm_topk_prob"),
                    std::vector<bool>(c.layers.size(), true), c);
+  describe_attention_bias(json, c);
   for (auto& layer : c.layers) {
     auto& attention = layer.block.attention;
-    if (json.get<bool>("attention_bias")) {
-      attention.qkv_bias = QkvBias::all;
-      attention.out_bias = true;
-    }
     attention.qk_norm = QkNorm::whole_projection;
     attention.qk_norm_eps = c.eps;
     if (!json.has("clip_qkv")) continue;
@@ -26,10 +23,6 @@ void describe(const JsonObject& json, CausalLMConfig& c) {
     WINNOW_CHECK_KIND(*attention.clip_qkv > 0, ErrorKind::file, "{}: clip_qkv must be above 0, got {}", json.file(),
                       *attention.clip_qkv);
   }
-}
-
-WeightMap weights(const CausalLMImpl& model) {
-  return llama_like_weights(model);
 }
 
 }  // namespace
@@ -61,7 +54,7 @@ CausalLMFamily olmoe_family() {
                        {"vocab_size", 50304}},
           .aliases = {{"num_local_experts", "num_experts"}},
           .describe = describe,
-          .weights = weights};
+          .weights = llama_like_weights};
 }
 
 }  // namespace winnow::models

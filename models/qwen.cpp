@@ -26,11 +26,9 @@ void describe_qwen2(const JsonObject& json, CausalLMConfig& c) {
 
 void describe_qwen3_attention(const JsonObject& json, CausalLMConfig& c) {
   describe_llama_like(json, c);
-  const bool biased = json.get<bool>("attention_bias");
+  describe_attention_bias(json, c);
   for (auto& layer : c.layers) {
     auto& attention = layer.block.attention;
-    attention.qkv_bias = biased ? QkvBias::all : QkvBias::none;
-    attention.out_bias = biased;
     attention.qk_norm = QkNorm::per_head;
     attention.qk_norm_eps = c.eps;
   }
@@ -51,12 +49,7 @@ void describe_qwen3_moe(const JsonObject& json, CausalLMConfig& c) {
   }
   describe_experts(json, "moe_intermediate_size", "num_experts", json.get<bool>("norm_topk_prob"), sparse, c);
   // All layers have the window, whatever max_window_layers says.
-  if (!json.get<bool>("use_sliding_window") || !json.has("sliding_window")) return;
-  for (auto& layer : c.layers) layer.window = size_of(json, "sliding_window");
-}
-
-WeightMap weights(const CausalLMImpl& model) {
-  return llama_like_weights(model);
+  if (json.get<bool>("use_sliding_window")) describe_window(json, c);
 }
 
 // Keys and defaults that the three have in common.
@@ -94,7 +87,7 @@ CausalLMFamily qwen2_family() {
           .defaults = with(common_defaults(), {{"layer_types", Json()}, {"max_window_layers", 28}}),
           .passed_over = {"use_mrope"},
           .describe = describe_qwen2,
-          .weights = weights};
+          .weights = llama_like_weights};
 }
 
 CausalLMFamily qwen3_family() {
@@ -104,7 +97,7 @@ CausalLMFamily qwen3_family() {
               with(common_defaults(),
                    {{"attention_bias", false}, {"head_dim", 128}, {"layer_types", Json()}, {"max_window_layers", 28}}),
           .describe = describe_qwen3,
-          .weights = weights};
+          .weights = llama_like_weights};
 }
 
 CausalLMFamily qwen3_moe_family() {
@@ -126,7 +119,7 @@ CausalLMFamily qwen3_moe_family() {
           .passed_over = {"max_window_layers"},
           .aliases = {{"num_local_experts", "num_experts"}},
           .describe = describe_qwen3_moe,
-          .weights = weights};
+          .weights = llama_like_weights};
 }
 
 }  // namespace winnow::models
