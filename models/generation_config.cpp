@@ -200,7 +200,6 @@ void read_length(const JsonObject& config, GenerationOptions& o) {
   o.max_length = id(config, "max_length");
   o.min_new_tokens = id(config, "min_new_tokens");
   if (const auto least = config.get_or<int64_t>("min_length", 0); least > 0) o.min_length = least;
-  o.eos = ids(config, "eos_token_id");
   if (config.has("max_time")) o.max_seconds = config.get<double>("max_time");
   if (config.has("stop_strings")) {
     o.stop_strings = config.raw("stop_strings").is_string() ? std::vector{config.get<std::string>("stop_strings")}
