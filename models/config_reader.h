@@ -32,6 +32,25 @@ std::string read_problem_type(const io::JsonObject& json);
 // id2label, label2id and, unless empty, problem_type.
 void write_classes(io::Json& json, const std::vector<std::string>& labels, const std::string& problem_type);
 
+// The decoder of a masked autoencoder (ViT-MAE, VideoMAE): the members decoder_* of a configuration, under their names.
+template <typename Config>
+void read_decoder(const io::JsonObject& json, Config& c) {
+  c.decoder_hidden_size = positive(json, "decoder_hidden_size", c.decoder_hidden_size);
+  c.decoder_num_hidden_layers = positive(json, "decoder_num_hidden_layers", c.decoder_num_hidden_layers);
+  c.decoder_num_attention_heads = positive(json, "decoder_num_attention_heads", c.decoder_num_attention_heads);
+  c.decoder_intermediate_size = positive(json, "decoder_intermediate_size", c.decoder_intermediate_size);
+  WINNOW_CHECK_KIND(c.decoder_hidden_size % c.decoder_num_attention_heads == 0, ErrorKind::file,
+                    "{}: decoder_num_attention_heads must divide decoder_hidden_size = {}, got {}", json.file(),
+                    c.decoder_hidden_size, c.decoder_num_attention_heads);
+}
+template <typename Config>
+void write_decoder(io::Json& json, const Config& c) {
+  json["decoder_hidden_size"] = c.decoder_hidden_size;
+  json["decoder_num_hidden_layers"] = c.decoder_num_hidden_layers;
+  json["decoder_num_attention_heads"] = c.decoder_num_attention_heads;
+  json["decoder_intermediate_size"] = c.decoder_intermediate_size;
+}
+
 std::string first_architecture(const io::JsonObject& json, const std::string& fallback);
 
 // The head that an architecture's name stands for.

@@ -24,13 +24,7 @@ VideoMaeConfig read_videomae_config(const io::JsonObject& json) {
   WINNOW_CHECK_KIND(c.num_frames % c.tubelet_size == 0, ErrorKind::file,
                     "{}: tubelet_size must divide num_frames = {}, got {}", json.file(), c.num_frames, c.tubelet_size);
   c.use_mean_pooling = json.get_or<bool>("use_mean_pooling", c.use_mean_pooling);
-  c.decoder_hidden_size = positive(json, "decoder_hidden_size", c.decoder_hidden_size);
-  c.decoder_num_hidden_layers = positive(json, "decoder_num_hidden_layers", c.decoder_num_hidden_layers);
-  c.decoder_num_attention_heads = positive(json, "decoder_num_attention_heads", c.decoder_num_attention_heads);
-  c.decoder_intermediate_size = positive(json, "decoder_intermediate_size", c.decoder_intermediate_size);
-  WINNOW_CHECK_KIND(c.decoder_hidden_size % c.decoder_num_attention_heads == 0, ErrorKind::file,
-                    "{}: decoder_num_attention_heads must divide decoder_hidden_size = {}, got {}", json.file(),
-                    c.decoder_hidden_size, c.decoder_num_attention_heads);
+  read_decoder(json, c);
   c.norm_pix_loss = json.get_or<bool>("norm_pix_loss", c.norm_pix_loss);
   c.labels = read_labels(json);
   c.problem_type = read_problem_type(json);
@@ -47,10 +41,7 @@ io::Json to_json(const VideoMaeConfig& c) {
   json["num_frames"] = c.num_frames;
   json["tubelet_size"] = c.tubelet_size;
   json["use_mean_pooling"] = c.use_mean_pooling;
-  json["decoder_hidden_size"] = c.decoder_hidden_size;
-  json["decoder_num_hidden_layers"] = c.decoder_num_hidden_layers;
-  json["decoder_num_attention_heads"] = c.decoder_num_attention_heads;
-  json["decoder_intermediate_size"] = c.decoder_intermediate_size;
+  write_decoder(json, c);
   json["norm_pix_loss"] = c.norm_pix_loss;
   if (c.head == VideoMaeHead::classifier) write_classes(json, c.labels, c.problem_type);
   return json;

@@ -158,13 +158,7 @@ ViTMaeConfig read_vit_mae_config(const JsonObject& json) {
   ViTMaeConfig c;
   check_model_type(json, "vit_mae");
   c.trunk = read_trunk(json, c.trunk);
-  c.decoder_hidden_size = positive(json, "decoder_hidden_size", c.decoder_hidden_size);
-  c.decoder_num_hidden_layers = positive(json, "decoder_num_hidden_layers", c.decoder_num_hidden_layers);
-  c.decoder_num_attention_heads = positive(json, "decoder_num_attention_heads", c.decoder_num_attention_heads);
-  c.decoder_intermediate_size = positive(json, "decoder_intermediate_size", c.decoder_intermediate_size);
-  WINNOW_CHECK_KIND(c.decoder_hidden_size % c.decoder_num_attention_heads == 0, ErrorKind::file,
-                    "{}: decoder_num_attention_heads must divide decoder_hidden_size = {}, got {}", json.file(),
-                    c.decoder_hidden_size, c.decoder_num_attention_heads);
+  read_decoder(json, c);
   c.mask_ratio = json.get_or<double>("mask_ratio", c.mask_ratio);
   WINNOW_CHECK_KIND(c.mask_ratio >= 0 && c.mask_ratio < 1, ErrorKind::file, "{}: mask_ratio must be in [0, 1), got {}",
                     json.file(), c.mask_ratio);

@@ -94,10 +94,7 @@ io::Json to_json(const ViTMaeConfig& c) {
   json["model_type"] = "vit_mae";
   json["architectures"] = Json::array({"ViTMAEForPreTraining"});
   json["intermediate_size"] = c.trunk.intermediate_size;
-  json["decoder_hidden_size"] = c.decoder_hidden_size;
-  json["decoder_num_hidden_layers"] = c.decoder_num_hidden_layers;
-  json["decoder_num_attention_heads"] = c.decoder_num_attention_heads;
-  json["decoder_intermediate_size"] = c.decoder_intermediate_size;
+  write_decoder(json, c);
   json["mask_ratio"] = c.mask_ratio;
   json["norm_pix_loss"] = c.norm_pix_loss;
   return json;
