@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros_like.h>
 
 #include "winnow/kernels/norm_rows.h"
+#include "winnow/tensor/linear_rows.h"
 
 namespace winnow::decode {
 
@@ -46,16 +47,6 @@ bool Sources::current() const {
     if (linear->storage.get() != storage) return false;
   }
   return true;
-}
-
-bool is_row_dtype(at::ScalarType dtype) {
-  return dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16;
-}
-
-kernels::RowsDtype rows_dtype(at::ScalarType dtype) {
-  return dtype == at::kFloat  ? kernels::RowsDtype::f32
-         : dtype == at::kHalf ? kernels::RowsDtype::f16
-                              : kernels::RowsDtype::bf16;
 }
 
 PlannedLinear plan(const LinearImpl& linear, Sources& sources) {

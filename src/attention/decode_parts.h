@@ -62,8 +62,6 @@ struct PlannedBlock {
   int64_t window = 0;
 };
 
-bool is_row_dtype(at::ScalarType dtype);
-kernels::RowsDtype rows_dtype(at::ScalarType dtype);
 PlannedLinear plan(const LinearImpl& linear, Sources& sources);
 PlannedNorm plan(const NormImpl& norm, Sources& sources);
 PlannedBlock plan(TransformerBlockImpl& block, int64_t window, Sources& sources);

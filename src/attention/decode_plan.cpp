@@ -15,6 +15,7 @@
 #include "winnow/kernels/activation_rows.h"
 #include "winnow/kernels/attention_rows.h"
 #include "winnow/kernels/rotary_rows.h"
+#include "winnow/tensor/linear_rows.h"
 
 namespace winnow {
 
@@ -26,7 +27,7 @@ namespace {
 std::string tensor_obstacle(const std::string& name, const at::Tensor& x) {
   if (!x.defined()) return "";
   if (!x.is_cpu() || x.layout() != at::kStrided) return name + ": a tensor that is not dense on the CPU";
-  if (!decode::is_row_dtype(x.scalar_type())) return name + ": dtype " + c10::toString(x.scalar_type());
+  if (!is_row_dtype(x.scalar_type())) return name + ": dtype " + c10::toString(x.scalar_type());
   return x.is_contiguous() ? "" : name + ": a tensor that is not contiguous";
 }
 

@@ -7,7 +7,6 @@
 
 #include "ops.h"
 #include "winnow/core/error.h"
-#include "winnow/kernels/linear_rows.h"
 #include "winnow/tensor/check.h"
 #include "winnow/tensor/format.h"
 
@@ -16,16 +15,6 @@ namespace {
 
 using MaybeTensor = std::optional<at::Tensor>;
 using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const MaybeTensor&);
-
-bool is_row_dtype(at::ScalarType dtype) {
-  return dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16;
-}
-
-kernels::RowsDtype rows_dtype(at::ScalarType dtype) {
-  return dtype == at::kFloat  ? kernels::RowsDtype::f32
-         : dtype == at::kHalf ? kernels::RowsDtype::f16
-                              : kernels::RowsDtype::bf16;
-}
 
 bool dense_rows(const at::Tensor& weight) {
   return weight.stride(1) == 1 && weight.stride(0) == weight.size(1);
@@ -97,6 +86,16 @@ at::Tensor linear_rows_autograd(const at::Tensor& x, const at::Tensor& weight, c
 WINNOW_IMPLEMENT(linear_rows, linear_rows_op)
 TORCH_LIBRARY_IMPL(winnow, Autograd, library) {
   library.impl("linear_rows", &linear_rows_autograd);
+}
+
+bool is_row_dtype(at::ScalarType dtype) {
+  return dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16;
+}
+
+kernels::RowsDtype rows_dtype(at::ScalarType dtype) {
+  return dtype == at::kFloat  ? kernels::RowsDtype::f32
+         : dtype == at::kHalf ? kernels::RowsDtype::f16
+                              : kernels::RowsDtype::bf16;
 }
 
 bool fits_linear_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

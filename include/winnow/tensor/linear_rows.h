@@ -2,7 +2,14 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "winnow/kernels/linear_rows.h"
+
 namespace winnow {
+
+// Whether the kernel reads weights of this type: float32, float16 or bfloat16.
+bool is_row_dtype(at::ScalarType dtype);
+// Its name in the kernel; dtype must be one of those.
+kernels::RowsDtype rows_dtype(at::ScalarType dtype);
 
 // Whether linear_rows takes these: x float32 on the CPU with 1 to 64 rows, weight [out, in] float32, float16 or
 // bfloat16 on the CPU with dense rows, bias float32 or undefined. It looks at types and sizes only, not at gradients.
