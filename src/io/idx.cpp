@@ -36,22 +36,20 @@ at::Tensor parse_plain(Bytes bytes, const std::string& name) {
                     "{}: IDX header of {} dimensions in a file of {} bytes", name, dimensions, bytes.size());
   std::vector<int64_t> shape;
   const auto width = c10::elementSize(*type);
-  uint64_t wanted = width;
-  bool fits = true;
   Addressable addressable(width);
-  bool described = true;
   for (std::size_t i = 4; i < header; i += 4) {
     const uint64_t size =
         uint64_t{bytes[i]} << 24 | uint64_t{bytes[i + 1]} << 16 | uint64_t{bytes[i + 2]} << 8 | bytes[i + 3];
     shape.push_back(static_cast<int64_t>(size));
-    fits = fits && !__builtin_mul_overflow(wanted, size, &wanted);
-    described = addressable.add(size);
+    addressable.add(size);
   }
   const auto data = bytes.subspan(header);
-  WINNOW_CHECK_KIND(fits && wanted == data.size(), ErrorKind::file,
+  const auto wanted = addressable.bytes();
+  WINNOW_CHECK_KIND(wanted == data.size(), ErrorKind::file,
                     "{}: IDX shape [{}] needs {} bytes of data, the file has {}", name, fmt::join(shape, ", "),
-                    fits ? std::to_string(wanted) : "more than 2^64", data.size());
-  WINNOW_CHECK_KIND(described, ErrorKind::file, "{}: IDX shape [{}] is too large", name, fmt::join(shape, ", "));
+                    wanted ? std::to_string(*wanted) : "more than 2^64", data.size());
+  WINNOW_CHECK_KIND(addressable.described(), ErrorKind::file, "{}: IDX shape [{}] is too large", name,
+                    fmt::join(shape, ", "));
   auto result = at::empty(shape, *type);
   if (data.empty()) return result;
   auto* out = static_cast<uint8_t*>(result.data_ptr());

@@ -175,19 +175,15 @@ at::Tensor parse_npy(Bytes bytes, const std::string& name) {
 
   const auto data = bytes.subspan(begin + length);
   const auto width = c10::elementSize(header.type);
-  uint64_t wanted = width;
-  bool fits = true;
   Addressable addressable(width);
-  bool described = true;
-  for (const auto size : header.shape) {
-    fits = fits && !__builtin_mul_overflow(wanted, static_cast<uint64_t>(size), &wanted);
-    described = addressable.add(static_cast<uint64_t>(size));
-  }
+  for (const auto size : header.shape) addressable.add(static_cast<uint64_t>(size));
+  const auto wanted = addressable.bytes();
   WINNOW_CHECK_KIND(
-      fits && wanted == data.size(), ErrorKind::file, "{}: npy shape {} of {} needs {} bytes of data, the file has {}",
-      name, at::IntArrayRef(header.shape), header.type, fits ? std::to_string(wanted) : "more than 2^64", data.size());
+      wanted == data.size(), ErrorKind::file, "{}: npy shape {} of {} needs {} bytes of data, the file has {}", name,
+      at::IntArrayRef(header.shape), header.type, wanted ? std::to_string(*wanted) : "more than 2^64", data.size());
 
-  WINNOW_CHECK_KIND(described, ErrorKind::file, "{}: npy shape {} is too large", name, at::IntArrayRef(header.shape));
+  WINNOW_CHECK_KIND(addressable.described(), ErrorKind::file, "{}: npy shape {} is too large", name,
+                    at::IntArrayRef(header.shape));
 
   auto shape = header.shape;
   if (header.fortran) std::reverse(shape.begin(), shape.end());

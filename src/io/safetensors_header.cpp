@@ -56,16 +56,15 @@ class EntryReader {
                       printable(entry.dtype, 40));
 
     check(shape.is_array() && shape.size() <= kMaxDimensions, "shape must be a list of at most 64 sizes");
-    uint64_t bytes = element;
     Addressable addressable(element);
     for (const auto& item : shape) {
       uint64_t size = 0;
       check(read_count(item, size), "shape must hold integers >= 0");
       entry.shape.push_back(static_cast<int64_t>(size));
       check(addressable.add(size), "shape overflows");
-      bytes *= size;
     }
 
+    const auto bytes = addressable.bytes().value();  // what can be described can be counted
     check(offsets.is_array() && offsets.size() == 2 && read_count(offsets[0], entry.begin) &&
               read_count(offsets[1], entry.end),
           "data_offsets must be two integers >= 0");
