@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "hf_golden.h"
 #include "reference.h"
 #include "support/error.h"
 #include "support/temporary_folder.h"
@@ -32,14 +33,8 @@ BertConfig small(BertHead head = BertHead::pooler) {
 
 // In float64, every parameter random and none near its neutral value, in evaluation mode.
 Bert prepared(BertConfig config) {
-  const at::NoGradGuard no_grad;
   Bert model(std::move(config));
-  model->to(at::kDouble);
-  model->eval();
-  uint64_t seed = 1;
-  for (auto& parameter : model->parameters()) {
-    parameter.copy_(at::randn(parameter.sizes(), make_generator(seed++), at::TensorOptions(at::kDouble)) * 0.3 + 0.1);
-  }
+  testing::draw_parameters(*model);
   return model;
 }
 
@@ -84,10 +79,10 @@ class Reference {
     }
     return x;
   }
-  const testing::ReferenceViT& plain() const { return plain_; }
+  const winnow::testing::ReferenceViT& plain() const { return plain_; }
 
  private:
-  testing::ReferenceViT plain_;
+  winnow::testing::ReferenceViT plain_;
   Bert model_;
 };
 

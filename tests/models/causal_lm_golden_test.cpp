@@ -3,27 +3,18 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include <map>
 #include <string>
 
+#include "hf_golden.h"
 #include "support/golden.h"
 #include "winnow/models/causal_lm.h"
 
 namespace winnow::models {
 namespace {
 
-using testing::golden::HfCase;
-using Outputs = std::map<std::string, at::Tensor>;
-
-CausalLM load_case(const HfCase& c, at::ScalarType dtype) {
-  auto model = load(c.config(), c.checkpoint(), {.dtype = dtype});
-  return CausalLM(std::dynamic_pointer_cast<CausalLMImpl>(model));
-}
-
-at::Tensor optional_input(const HfCase& c, const HfCase::Run& run, const std::string& name) {
-  const auto full = run.name + ".in." + name;
-  return c.has(full) ? c[full] : at::Tensor();
-}
+using testing::HfCase;
+using testing::optional_input;
+using testing::Outputs;
 
 // The files hold zeros where attention_mask is 0.
 at::Tensor zero_at_pads(const at::Tensor& x, const at::Tensor& keep) {
@@ -75,75 +66,42 @@ Outputs run_greedy(CausalLMImpl& model, const HfCase& c, const HfCase::Run& run)
   return {{"tokens", at::stack(tokens, 1)}, {"logits", at::stack(logits, 1)}, {"margin", at::stack(margins, 1)}};
 }
 
-void expect_outputs(const HfCase& c, const std::string& prefix, const Outputs& outputs) {
-  for (const auto& name : c.names(prefix)) {
-    const auto found = outputs.find(name.substr(prefix.size()));
-    if (found == outputs.end() || !found->second.defined()) {
-      ADD_FAILURE() << c.path << ": the model gives no " << name;
-    } else {
-      c.expect(name, found->second);
-    }
-  }
-}
-
-void expect_gradients(const HfCase& c, const HfCase::Run& run, const CausalLMImpl& model, const at::Tensor& loss) {
-  const auto prefix = run.name + ".grad.";
-  const auto names = c.names(prefix);
-  if (names.empty()) return;
-  ASSERT_TRUE(loss.defined()) << c.path << " " << run.name;
-  loss.backward();
-  const auto map = model.weight_map();
-  for (const auto& name : names) {
-    const auto gradient = map.gradient(name.substr(prefix.size()));
-    ASSERT_TRUE(gradient.defined()) << name;
-    c.expect(name, gradient);
-  }
+Outputs run_model(Pretrained& any, const HfCase& c, const HfCase::Run& run, at::ScalarType) {
+  auto& model = dynamic_cast<CausalLMImpl&>(any);
+  EXPECT_TRUE(run.kind == "lm" || run.kind == "lm_greedy") << run.kind;
+  return run.kind == "lm_greedy" ? run_greedy(model, c, run) : run_forward(model, c, run);
 }
 
 void check_case(const HfCase& c) {
-  ASSERT_FALSE(c.runs.empty());
-  for (const auto& run : c.runs) {
-    SCOPED_TRACE(c.path.string() + " " + c.form + " " + run.name);
-    const auto outputs_of = [&](CausalLMImpl& model) {
-      return run.kind == "lm_greedy" ? run_greedy(model, c, run) : run_forward(model, c, run);
-    };
-    ASSERT_TRUE(run.kind == "lm" || run.kind == "lm_greedy") << run.kind;
-    auto model = load_case(c, at::kFloat);
-    const auto outputs = outputs_of(*model);
-    expect_outputs(c, run.name + ".out.", outputs);
-    if (run.kind == "lm") expect_gradients(c, run, *model, outputs.at("loss"));
-    if (c.names(run.name + ".out64.").empty()) continue;
-    auto precise = load_case(c, at::kDouble);
-    expect_outputs(c, run.name + ".out64.", outputs_of(*precise));
-  }
+  testing::check_case(c, run_model);
 }
 
 TEST(CausalLMGolden, GPT2LMHeadModel) {
-  testing::golden::for_each_hf("GPT2LMHeadModel", check_case);
+  winnow::testing::golden::for_each_hf("GPT2LMHeadModel", check_case);
 }
 TEST(CausalLMGolden, GPTNeoXForCausalLM) {
-  testing::golden::for_each_hf("GPTNeoXForCausalLM", check_case);
+  winnow::testing::golden::for_each_hf("GPTNeoXForCausalLM", check_case);
 }
 TEST(CausalLMGolden, LlamaForCausalLM) {
-  testing::golden::for_each_hf("LlamaForCausalLM", check_case);
+  winnow::testing::golden::for_each_hf("LlamaForCausalLM", check_case);
 }
 TEST(CausalLMGolden, MistralForCausalLM) {
-  testing::golden::for_each_hf("MistralForCausalLM", check_case);
+  winnow::testing::golden::for_each_hf("MistralForCausalLM", check_case);
 }
 TEST(CausalLMGolden, MixtralForCausalLM) {
-  testing::golden::for_each_hf("MixtralForCausalLM", check_case);
+  winnow::testing::golden::for_each_hf("MixtralForCausalLM", check_case);
 }
 TEST(CausalLMGolden, OlmoeForCausalLM) {
-  testing::golden::for_each_hf("OlmoeForCausalLM", check_case);
+  winnow::testing::golden::for_each_hf("OlmoeForCausalLM", check_case);
 }
 TEST(CausalLMGolden, Qwen2ForCausalLM) {
-  testing::golden::for_each_hf("Qwen2ForCausalLM", check_case);
+  winnow::testing::golden::for_each_hf("Qwen2ForCausalLM", check_case);
 }
 TEST(CausalLMGolden, Qwen3ForCausalLM) {
-  testing::golden::for_each_hf("Qwen3ForCausalLM", check_case);
+  winnow::testing::golden::for_each_hf("Qwen3ForCausalLM", check_case);
 }
 TEST(CausalLMGolden, Qwen3MoeForCausalLM) {
-  testing::golden::for_each_hf("Qwen3MoeForCausalLM", check_case);
+  winnow::testing::golden::for_each_hf("Qwen3MoeForCausalLM", check_case);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "hf_golden.h"
 #include "support/error.h"
 #include "support/tensor_near.h"
 #include "winnow/core/error.h"
@@ -33,14 +34,8 @@ ClipConfig small(int64_t eos = 6) {
 }
 
 Clip prepared(const ClipConfig& config) {
-  const at::NoGradGuard no_grad;
   Clip model(config);
-  model->to(at::kDouble);
-  model->eval();
-  uint64_t seed = 1;
-  for (auto& parameter : model->parameters()) {
-    parameter.copy_(at::randn(parameter.sizes(), make_generator(seed++), at::TensorOptions(at::kDouble)) * 0.3 + 0.1);
-  }
+  testing::draw_parameters(*model);
   return model;
 }
 

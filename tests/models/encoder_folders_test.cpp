@@ -91,15 +91,7 @@ std::vector<std::shared_ptr<Pretrained>> small_networks() {
       all.push_back(std::make_shared<VideoMaeImpl>(videomae_config(head, mean, /*bias=*/mean)));
     }
   }
-  const at::NoGradGuard no_grad;
-  uint64_t seed = 1;
-  for (auto& model : all) {
-    model->eval();
-    for (auto& parameter : model->parameters()) {
-      if (!parameter.requires_grad()) continue;  // fixed tables
-      parameter.copy_(at::randn(parameter.sizes(), make_generator(seed++)) * 0.3 + 0.1);
-    }
-  }
+  for (auto& model : all) testing::draw_parameters(*model, at::kFloat);
   return all;
 }
 
@@ -187,13 +179,7 @@ TEST(EncoderFoldersGolden, WhatIsSavedIsThePublishedFile) {
       const auto model = load(c.config(), c.checkpoint());
       const TemporaryFolder folder;
       save(*model, folder.path());
-      const auto saved = io::load_safetensors(folder.path() / "model.safetensors");
-      const auto published = io::load_safetensors(c.path / "model.safetensors");
-      for (const auto& [name, tensor] : published) {
-        ASSERT_TRUE(saved.contains(name)) << c.path << " " << name;
-        EXPECT_TENSOR_EQ(saved.at(name), tensor.to(at::kFloat));
-      }
-      EXPECT_EQ(saved.size(), published.size()) << c.path;
+      testing::expect_published_tensors(c, folder.path());
       const auto before = c.config().value(), after = io::read_json(folder.path() / "config.json");
       for (const auto& [key, value] : after.items()) {
         if (!before.contains(key) || key == "torch_dtype") continue;

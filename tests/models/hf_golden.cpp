@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "support/tensor_near.h"
+#include "winnow/io/safetensors.h"
+#include "winnow/tensor/generator.h"
+
 namespace winnow::models::testing {
 
 at::Tensor input(const HfCase& c, const HfCase::Run& run, const std::string& name, at::ScalarType dtype) {
@@ -59,6 +63,27 @@ void expect_gradients(const HfCase& c, const HfCase::Run& run, const Pretrained&
     ASSERT_TRUE(gradient.defined()) << name;
     c.expect(name, gradient);
   }
+}
+
+void draw_parameters(torch::nn::Module& module, at::ScalarType dtype) {
+  const at::NoGradGuard no_grad;
+  module.to(dtype);
+  module.eval();
+  uint64_t seed = 1;
+  for (auto& parameter : module.parameters()) {
+    if (!parameter.requires_grad()) continue;  // fixed tables
+    parameter.copy_(at::randn(parameter.sizes(), make_generator(seed++), at::TensorOptions(dtype)) * 0.3 + 0.1);
+  }
+}
+
+void expect_published_tensors(const HfCase& c, const std::filesystem::path& folder) {
+  const auto saved = io::load_safetensors(folder / "model.safetensors");
+  const auto published = io::load_safetensors(c.path / "model.safetensors");
+  for (const auto& [name, tensor] : published) {
+    ASSERT_TRUE(saved.contains(name)) << c.path << " " << name;
+    EXPECT_TENSOR_EQ(saved.at(name), tensor.to(at::kFloat));
+  }
+  EXPECT_EQ(saved.size(), published.size()) << c.path;
 }
 
 void check_case(const HfCase& c, const RunModel& run_model, const std::vector<std::string>& overrides) {

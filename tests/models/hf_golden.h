@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <string>
@@ -34,6 +35,12 @@ void expect_outputs(const HfCase& c, const std::string& prefix, const Outputs& o
 
 // Gradients of the loss, or of the outputs against the stored cotangents, for every stored gradient.
 void expect_gradients(const HfCase& c, const HfCase::Run& run, const Pretrained& model, const Outputs& outputs);
+
+// Every trained parameter random and none near its neutral value, in this dtype, the module in evaluation mode.
+void draw_parameters(torch::nn::Module& module, at::ScalarType dtype = at::kDouble);
+
+// The model.safetensors of a folder holds exactly the tensors of the case's, in float32.
+void expect_published_tensors(const HfCase& c, const std::filesystem::path& folder);
 
 // All of a case: each run's outputs, gradients, and outputs in float64.
 using RunModel = std::function<Outputs(Pretrained&, const HfCase&, const HfCase::Run&, at::ScalarType)>;

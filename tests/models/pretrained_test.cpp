@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "hf_golden.h"
 #include "support/error.h"
 #include "support/golden.h"
 #include "support/temporary_folder.h"
@@ -80,7 +81,7 @@ std::vector<std::shared_ptr<Pretrained>> small_networks() {
 TEST(Pretrained, AFolderThatIsSavedLoadsToTheSameBits) {
   for (const auto& model : small_networks()) {
     SCOPED_TRACE(model->architecture());
-    const testing::TemporaryFolder folder;
+    const winnow::testing::TemporaryFolder folder;
     save(*model, folder.path() / "new" / "folder");
     const auto again = load(folder.path() / "new" / "folder");
     EXPECT_EQ(again->architecture(), model->architecture());
@@ -94,12 +95,12 @@ TEST(Pretrained, AFolderThatIsSavedLoadsToTheSameBits) {
 TEST(Pretrained, ShardsAndFloat64AndHalfPrecisionLoadToo) {
   for (const auto& model : small_networks()) {
     SCOPED_TRACE(model->architecture());
-    const testing::TemporaryFolder folder;
+    const winnow::testing::TemporaryFolder folder;
     save(*model, folder.path(), {.max_shard_bytes = 1000});
     EXPECT_TRUE(std::filesystem::exists(folder.path() / "model.safetensors.index.json"));
     EXPECT_TENSOR_EQ(output_of(*load(folder.path())), output_of(*model));
     for (const auto type : {at::kHalf, at::kBFloat16}) {
-      const testing::TemporaryFolder narrow;
+      const winnow::testing::TemporaryFolder narrow;
       auto tensors = model->weight_map().tensors();
       for (auto& [name, tensor] : tensors) tensor = tensor.to(type);
       io::save_safetensors(narrow.path() / "model.safetensors", tensors);
@@ -119,7 +120,7 @@ TEST(Pretrained, ShardsAndFloat64AndHalfPrecisionLoadToo) {
 // Folders with what the network computes, for benchmarks/peers/check_vit_roundtrip.py: kept where WINNOW_PEER_FOLDERS
 // says.
 TEST(Pretrained, FoldersWithInputAndOutputReproduceThemselves) {
-  const testing::TemporaryFolder temporary;
+  const winnow::testing::TemporaryFolder temporary;
   const auto* kept = std::getenv("WINNOW_PEER_FOLDERS");
   const auto root = kept != nullptr ? std::filesystem::path(kept) : temporary.path();
   const at::NoGradGuard no_grad;
@@ -144,17 +145,11 @@ TEST(Pretrained, FoldersWithInputAndOutputReproduceThemselves) {
 // Every form of every golden folder, saved again, holds the names and the bits of the published file.
 TEST(PretrainedGolden, WhatIsSavedIsThePublishedFile) {
   for (const auto& architecture : kArchitectures) {
-    testing::golden::for_each_hf(architecture, [](const testing::golden::HfCase& c) {
+    winnow::testing::golden::for_each_hf(architecture, [](const winnow::testing::golden::HfCase& c) {
       const auto model = load(c.config(), c.checkpoint());
-      const testing::TemporaryFolder folder;
+      const winnow::testing::TemporaryFolder folder;
       save(*model, folder.path());
-      const auto saved = io::load_safetensors(folder.path() / "model.safetensors");
-      const auto published = io::load_safetensors(c.path / "model.safetensors");
-      for (const auto& [name, tensor] : published) {
-        ASSERT_TRUE(saved.contains(name)) << c.path << " " << name;
-        EXPECT_TENSOR_EQ(saved.at(name), tensor.to(at::kFloat));
-      }
-      EXPECT_EQ(saved.size(), published.size()) << c.path;
+      testing::expect_published_tensors(c, folder.path());
       EXPECT_EQ(io::SafetensorsFile(folder.path() / "model.safetensors").metadata().at("format"), "pt");
       // The options that count are written as they were read.
       const auto before = c.config().value(), after = io::read_json(folder.path() / "config.json");
@@ -250,7 +245,7 @@ TEST(Pretrained, NamesOfTimmOfOfficialFilesAndOfModulesGiveTheSameNetwork) {
     const std::vector<io::TensorMap> files = {in_module_names(published, dinov2), in_timm_names(published, false),
                                               in_timm_names(published, true)};
     for (const auto& file : files) {
-      const testing::TemporaryFolder folder;
+      const winnow::testing::TemporaryFolder folder;
       io::save_safetensors(folder.path() / "model.safetensors", file);
       io::write_json(folder.path() / "config.json", model->config_json());
       EXPECT_TENSOR_EQ(output_of(*load(folder.path())), output_of(*model));
@@ -259,7 +254,7 @@ TEST(Pretrained, NamesOfTimmOfOfficialFilesAndOfModulesGiveTheSameNetwork) {
 }
 
 TEST(Pretrained, ABaseModelWithoutPoolerLoadsWithoutOne) {
-  const testing::TemporaryFolder folder;
+  const winnow::testing::TemporaryFolder folder;
   ViT model(ViTConfig{.trunk = {.image_height = 4,
                                 .image_width = 4,
                                 .patch_size = 2,
@@ -280,7 +275,7 @@ TEST(Pretrained, ABaseModelWithoutPoolerLoadsWithoutOne) {
 }
 
 TEST(Pretrained, EveryErrorNamesItsFile) {
-  const testing::TemporaryFolder folder;
+  const winnow::testing::TemporaryFolder folder;
   const auto path = folder.path().string();
   EXPECT_ERROR_KIND(load(folder.path() / "none"), ErrorKind::file, path + "/none");
   EXPECT_ERROR_KIND(load(folder.path()), ErrorKind::file, "config.json");
@@ -317,7 +312,7 @@ TEST(Pretrained, EveryErrorNamesItsFile) {
 }
 
 TEST(Pretrained, ATensorOfAMaskedAutoencoderThatIsMissedOrUnknownIsTold) {
-  const testing::TemporaryFolder folder;
+  const winnow::testing::TemporaryFolder folder;
   ViTMae model(ViTMaeConfig{.trunk = {.image_height = 4,
                                       .image_width = 4,
                                       .patch_size = 2,

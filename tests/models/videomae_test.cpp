@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "hf_golden.h"
 #include "support/error.h"
 #include "support/tensor_near.h"
 #include "winnow/core/error.h"
@@ -36,16 +37,8 @@ VideoMaeConfig small(VideoMaeHead head = VideoMaeHead::pre_training) {
 constexpr int64_t kTokens = 2 * 2 * 3;
 
 VideoMae prepared(const VideoMaeConfig& config) {
-  const at::NoGradGuard no_grad;
   VideoMae model(config);
-  model->to(at::kDouble);
-  model->eval();
-  uint64_t seed = 1;
-  for (auto& item : model->named_parameters()) {
-    auto& parameter = item.value();
-    if (!parameter.requires_grad()) continue;  // the fixed tables
-    parameter.copy_(at::randn(parameter.sizes(), make_generator(seed++), at::TensorOptions(at::kDouble)) * 0.3 + 0.1);
-  }
+  testing::draw_parameters(*model);
   return model;
 }
 

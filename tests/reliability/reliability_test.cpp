@@ -2,7 +2,6 @@
 // killing test kills (5 if absent).
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,6 +18,7 @@
 #include <thread>
 
 #include "child.h"
+#include "support/temporary_folder.h"
 
 namespace winnow::reliability {
 namespace {
@@ -36,8 +36,6 @@ std::string bytes_of(const fs::path& path) {
 class Reliability : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "winnow_reliability_XXXXXX").string();
-    root_ = ::mkdtemp(name.data());
     config_ = root_ / "run.yaml";
     std::ofstream(config_) << "train:\n"
                               "  steps: 300\n"
@@ -50,10 +48,6 @@ class Reliability : public ::testing::Test {
                               "  progress: false\n"
                               "  tensorboard: false\n"
                               "  schedule: {lr: 3.0e-3, warmup: 0.1}\n";
-  }
-  void TearDown() override {
-    std::error_code ignored;
-    fs::remove_all(root_, ignored);
   }
   std::vector<std::string> command(const fs::path& out, const std::vector<std::string>& more = {}) const {
     std::vector<std::string> result = {
@@ -93,7 +87,9 @@ class Reliability : public ::testing::Test {
     return out;
   }
 
-  fs::path root_, config_;
+  const testing::TemporaryFolder folder_;
+  const fs::path root_ = folder_.path();
+  fs::path config_;
 };
 
 TEST_F(Reliability, KilledAtRandomMomentsAndResumedTheWeightsAreEqualToTheBit) {
